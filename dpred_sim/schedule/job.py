@@ -1,0 +1,249 @@
+"""One layer on one system, before time starts: its schedule, its weight blocks, its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpred_sim.codecs.base import Codec
+from dpred_sim.designs.base import Block, Design, Range, Schedule
+from dpred_sim.errors import InputError
+from dpred_sim.schedule.geometry import SetGeometry, set_geometry
+from dpred_sim.schedule.passes import LayerWork
+from dpred_sim.schedule.placement import StoredTensor, WeightBlock, image_shape, tile_step_bits, weight_blocks
+from dpred_sim.workload.layer import Layer
+from dpred_sim.workload.network import Node
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFormat:
+    """How the memories of a system store, and what a cluster's weight buffers can hold."""
+
+    offchip: Codec
+    activations: Codec
+    weights: Codec
+    weight_room: int
+    """Bits of one weight buffer."""
+    weights_shared: bool
+    """One weight buffer serves all tiles of a cluster."""
+    burst_bytes: int
+
+
+class MemorySchedule(Schedule):
+    """Steps of a memory layer: one a row of positions, without compute cycles."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.original = self.layer = layer
+        self.sets = layer.conv_height
+        self.windows_per_set = layer.conv_width
+        self.inner = 1
+        self.blocks = (Block((0, layer.filters), (), (0, layer.channels)),)
+        self.inner_channels = np.array([[0, layer.channels]], dtype=np.int32)
+        self.window_parallel = True
+
+    def cycles(self, start: object, stop: object) -> NDArray[np.int64]:
+        """None: what a memory layer takes is the time of its transfers."""
+        return np.zeros(np.broadcast(np.asarray(start), np.asarray(stop)).shape, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerJob:
+    """A layer ready to run: everything that does not depend on what is on chip at the time."""
+
+    node: Node
+    schedule: Schedule
+    blocks: list[WeightBlock]
+    chunks: int
+    ideal_cycles: int
+    work: LayerWork
+
+    @property
+    def layer(self) -> Layer:
+        """The layer itself."""
+        return self.node.layer
+
+    @property
+    def geometry(self) -> SetGeometry:
+        """Window sets."""
+        return self.work.geometry
+
+    def channels(self, index: int) -> Range:
+        """Activation channels that weight block `index` reads; memory layers read all."""
+        if not self.blocks:
+            return (0, image_shape(tuple(self.layer.activations.shape))[2])
+        block = self.blocks[index]
+        first, last = self.schedule.blocks[block.block].channels
+        if not self.schedule.window_parallel or self.schedule.layer is not self.schedule.original:
+            return (0, image_shape(tuple(self.layer.activations.shape))[2])
+        if self.chunks > 1:
+            spans = self.schedule.inner_channels[block.steps]
+            return (first + int(spans[:, 0].min()), min(last, first + int(spans[:, 1].max())))
+        return (first, last)
+
+    def filters(self, index: int) -> Range:
+        """Output channels of weight block `index`; all for memory layers."""
+        if not self.blocks:
+            return (0, self.layer.filters)
+        return self.schedule.blocks[self.blocks[index].block].filters
+
+    def shares(self, clusters: int) -> list[list[int]]:
+        """Weight blocks of each cluster, in order: blocks are dealt round robin, chunks stay together."""
+        count = len(self.blocks) // self.chunks
+        return [
+            [
+                block * self.chunks + chunk
+                for block in range(c, count, clusters)
+                for chunk in range(self.chunks)
+            ]
+            for c in range(clusters)
+        ]
+
+    def sweeps(self, clusters: int, of: Callable[[int], Range]) -> list[Range]:
+        """By sweep, the union of `of(weight block)` over the blocks that the clusters work on together."""
+        shares = self.shares(clusters)
+        parts = [[of(share[turn]) for share in shares if turn < len(share)] for turn in range(len(shares[0]))]
+        return [(min(a for a, _ in part), max(b for _, b in part)) for part in parts]
+
+    @property
+    def largest_block(self) -> int:
+        """Most filters of a weight block; all for memory layers."""
+        sizes = (last - first for first, last in map(self.filters, range(max(1, len(self.blocks)))))
+        return max(sizes)
+
+    @cached_property
+    def needed_rows(self) -> int:
+        """Rows of the activations that are read at all."""
+        return int(self.geometry.last_row.max()) + 1
+
+    @cached_property
+    def channel_cuts(self) -> list[int]:
+        """Channels at which a stored tensor should be cut so that this layer can read parts of it."""
+        if self.layer.kind != "conv":
+            return []
+        cuts = {edge for index in range(len(self.blocks)) for edge in self.channels(index)}
+        return sorted(cuts)
+
+
+def prepare(node: Node, design: Design, clusters: int, memory: MemoryFormat) -> LayerJob:
+    """Everything about a layer that is known before time starts.
+
+    A block too big for the weight buffer is cut to fewer filters a tile, then to channel chunks.
+    Raises InputError when a single filter's chunk does not fit, or the design cannot run the layer.
+    """
+    layer = node.layer
+    if layer.weights is None:
+        schedule: Schedule = MemorySchedule(layer)
+        return LayerJob(node, schedule, [], 1, 0, _work(schedule, [], 1, memory))
+    schedule, chunks = _fitted(layer, design, memory)
+    stored = memory.offchip.chosen_for(schedule.layer.weights or layer.weights, "weights")
+    blocks = weight_blocks(
+        schedule,
+        stored,
+        memory.weights,
+        shared=memory.weights_shared,
+        burst_bytes=memory.burst_bytes,
+        chunks=chunks,
+    )
+    ideal = schedule if schedule.total == 0 or chunks > 1 else design.schedule(layer)
+    return LayerJob(
+        node,
+        schedule,
+        blocks,
+        chunks,
+        _shared_cycles(ideal, clusters),
+        _work(schedule, blocks, chunks, memory),
+    )
+
+
+def _fitted(layer: Layer, design: Design, memory: MemoryFormat) -> tuple[Schedule, int]:
+    """The schedule with as many rows as fit the weight buffer, and the number of channel chunks."""
+    schedule = design.schedule(layer)
+    if not schedule.window_parallel:
+        return schedule, 1
+    room = _block_room(schedule, memory)
+    if room <= memory.weight_room:
+        return schedule, 1
+    rows = max(1, min(design.rows - 1, design.rows * memory.weight_room // room))
+    while True:
+        schedule = design.schedule(layer, rows=rows)
+        room = _block_room(schedule, memory)
+        if room <= memory.weight_room:
+            return schedule, 1
+        if rows == 1:
+            break
+        rows = max(1, min(rows - 1, rows * memory.weight_room // room))
+    kernel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
+    most = max(1, schedule.inner // kernel)
+    for chunks in range(2, most + 1):
+        cut = weight_blocks(
+            schedule,
+            memory.weights,
+            memory.weights,
+            shared=memory.weights_shared,
+            burst_bytes=1,
+            chunks=chunks,
+        )
+        if max(int(block.room[-1]) for block in cut) <= memory.weight_room:
+            return schedule, chunks
+    raise InputError(
+        "one channel chunk of one filter a tile does not fit the weight buffer",
+        field=f"layer {layer.name!r}",
+        found=f"{memory.weight_room} bit a weight buffer",
+        allowed=f"at least {-(-room // most)} bit",
+    )
+
+
+def _block_room(schedule: Schedule, memory: MemoryFormat) -> int:
+    sums = tile_step_bits(schedule, memory.weights).sum(axis=1)
+    if not memory.weights_shared:
+        return int(sums.max())
+    edges = np.cumsum([0] + [len(block.tile_filters) for block in schedule.blocks])
+    return int(np.add.reduceat(sums, edges[:-1]).max())
+
+
+def _shared_cycles(schedule: Schedule, clusters: int) -> int:
+    """Compute cycles when the blocks are dealt over the clusters."""
+    if clusters == 1:
+        return schedule.total
+    blocks = [int(schedule.set_cycles(b).sum()) for b in range(len(schedule.blocks))]
+    return max(sum(blocks[c::clusters]) for c in range(clusters))
+
+
+def _work(schedule: Schedule, blocks: list[WeightBlock], chunks: int, memory: MemoryFormat) -> LayerWork:
+    stored = StoredTensor(schedule.original.activations, memory.activations)
+    height, width, depth = stored.shape
+    positions = height * width if schedule.window_parallel else 1
+    per_position = -(-stored.total_bits // positions)
+    if not blocks:
+        return LayerWork(
+            schedule,
+            set_geometry(schedule),
+            blocks,
+            chunks,
+            np.array([per_position], dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+        )
+    spans = schedule.inner_channels[:, 1] - schedule.inner_channels[:, 0]
+    kernel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
+    depthwise = schedule.layer.is_depthwise
+    bricks, tile_bits = [], []
+    for block in blocks:
+        wide = schedule.blocks[block.block]
+        channels = (
+            (wide.channels[1] - wide.channels[0]) if depthwise else int(spans[block.steps].sum()) // kernel
+        )
+        if schedule.layer is not schedule.original or not schedule.window_parallel:
+            channels = depth if schedule.window_parallel else channels
+        share = channels if schedule.window_parallel else depth * height * width
+        base = depth if schedule.window_parallel else depth * height * width
+        bricks.append(-(-per_position * share // base))
+        tile_bits.append(int(block.room[-1]))
+    room = np.array(tile_bits, dtype=np.int64)
+    if memory.weights_shared:
+        tiles = np.array([len(schedule.blocks[b.block].tile_filters) for b in blocks])
+        room = -(-room // np.maximum(tiles, 1))
+    return LayerWork(schedule, set_geometry(schedule), blocks, chunks, np.array(bricks, dtype=np.int64), room)
