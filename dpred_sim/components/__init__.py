@@ -1,0 +1,1 @@
+"""Components: SimPy processes and serial resources."""

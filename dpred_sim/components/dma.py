@@ -1,0 +1,231 @@
+"""DMA engines: they keep a bounded number of bytes in flight between DRAM and the buffers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from simpy import Environment, Event
+
+from dpred_sim.components.events import at
+from dpred_sim.components.link import Converters, Path
+from dpred_sim.components.memory import Memory
+from dpred_sim.components.stream import ReadStream
+
+REQUEST_BYTES = 4096
+"""Largest request, aligned to its size."""
+IN_FLIGHT_BYTES = 32 * 1024
+"""Bytes that one engine has under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSettings:
+    """Granularity of off-chip transfers."""
+
+    request_bytes: int = REQUEST_BYTES
+    in_flight_bytes: int = IN_FLIGHT_BYTES
+
+
+class TrafficLedger(Protocol):
+    """Who is told of each off-chip transfer."""
+
+    def moved(self, layer: int, what: str, write: bool, stored: int, raw_bits: int, engine: str) -> int:
+        """A request completed; returns the number of its span."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The way between each DRAM channel and a buffer, and the converters at its receiving end."""
+
+    paths: tuple[Path, ...]
+    converters: Converters | None
+    group_bits: int
+    """Raw bits of one group, to count what the converters do."""
+    carries_stored: bool = True
+    """Bits cross the links as stored off chip; else as raw values (a buffer that stores raw)."""
+
+    def carry(self, channel: int, first_ps: int, last_ps: int, bits: int, raw_bits: int) -> int:
+        """When bits that come between two times have arrived and are converted."""
+        end = self.paths[channel].send(first_ps, last_ps, bits)
+        if self.converters is not None:
+            end = self.converters.convert(first_ps, end, -(-raw_bits // self.group_bits))
+        return end
+
+
+class ReadDma:
+    """Fetches streams into a buffer.
+
+    Streams of one queue go strictly one after another; several queues take turns, request by request.
+    A request is sent when its room is free and fewer than `in_flight_bytes` are under way.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        name: str,
+        memory: Memory,
+        port: Port,
+        ledger: TrafficLedger,
+        settings: TransferSettings,
+        queues: int = 1,
+        refill: Callable[[], ReadStream | None] | None = None,
+    ) -> None:
+        self.env = env
+        self.name = name
+        self.memory = memory
+        self.port = port
+        self.ledger = ledger
+        self.settings = settings
+        self.in_flight = 0
+        self.bytes = 0
+        self._queues: list[deque[ReadStream]] = [deque() for _ in range(queues)]
+        self._turn = 0
+        self.refill = refill
+        self._pumping = False
+
+    def add(self, stream: ReadStream, queue: int = 0) -> None:
+        """Append a stream to a queue."""
+        if stream.requests:
+            self._queues[queue].append(stream)
+            self.pump()
+
+    def pump(self) -> None:
+        """Send whatever can be sent now."""
+        if self._pumping:
+            return
+        self._pumping = True
+        idle = 0
+        queues = self._queues
+        while idle < len(queues):
+            if self._send_from(queues[self._turn]):
+                idle = 0
+            else:
+                idle += 1
+            self._turn = (self._turn + 1) % len(queues)
+        self._pumping = False
+
+    def waiting_for(self) -> str | None:
+        """What the head of the first blocked queue waits for, in words."""
+        for queue in self._queues:
+            if queue:
+                stream = queue[0]
+                need = stream.rooms[stream.issued + 1] - stream.rooms[stream.issued]
+                room = stream.room
+                if not room.fits(need):
+                    free = room.capacity_bits - room.level_bits
+                    return f"{need} bit of room for {stream.what} in {room.buffer.name} ({free} free)"
+        return None
+
+    def _send_from(self, queue: deque[ReadStream]) -> bool:
+        if not queue:
+            stream = self.refill() if self.refill is not None else None
+            if stream is None:
+                return False
+            queue.append(stream)
+        stream = queue[0]
+        index = stream.issued
+        first, last = stream.bounds[index], stream.bounds[index + 1]
+        size = last - first
+        if self.in_flight and self.in_flight + size > self.settings.in_flight_bytes:
+            return False
+        room = stream.rooms[index + 1] - stream.rooms[index]
+        if not stream.room.fits(room):
+            return False
+        stream.room.take(room)
+        stream.issued = index + 1
+        if stream.issued == stream.requests:
+            queue.popleft()
+        self.in_flight += size
+        address = stream.address + first
+        channel = self.memory.channel_of(address)
+        raw_bits = stream.values[index + 1] - stream.values[index]
+
+        def done(end_ps: int) -> None:
+            first_ps = end_ps - self.memory.transfer_ps(channel, size)
+            arrival = self.port.carry(channel, first_ps, end_ps, size * 8, raw_bits)
+            at(self.env, arrival, arrived)
+
+        def arrived(_: Event) -> None:
+            self.in_flight -= size
+            self.bytes += size
+            stream.room.buffer.write_bits += raw_bits
+            span = self.ledger.moved(stream.layer, stream.what, False, size, raw_bits, self.name)
+            stream.arrived(index, span)
+            self.pump()
+
+        self.memory.submit(address, size, False, done)
+        return True
+
+
+@dataclass(slots=True)
+class WriteRequest:
+    """Bytes on their way out of a buffer."""
+
+    what: str
+    layer: int
+    address: int
+    size: int
+    raw_bits: int
+    done: Callable[[], None]
+
+
+class WriteDma:
+    """Writes what leaves the chip, in order, with a bounded number of bytes in flight."""
+
+    def __init__(
+        self,
+        env: Environment,
+        name: str,
+        memory: Memory,
+        port: Port,
+        ledger: TrafficLedger,
+        settings: TransferSettings,
+    ) -> None:
+        self.env = env
+        self.name = name
+        self.memory = memory
+        self.port = port
+        self.ledger = ledger
+        self.settings = settings
+        self.in_flight = 0
+        self.bytes = 0
+        self._queue: deque[WriteRequest] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing queued and nothing under way."""
+        return not self._queue and self.in_flight == 0
+
+    def add(self, request: WriteRequest) -> None:
+        """Queue a request."""
+        self._queue.append(request)
+        self._pump()
+
+    def _pump(self) -> None:
+        while self._queue:
+            request = self._queue[0]
+            if self.in_flight and self.in_flight + request.size > self.settings.in_flight_bytes:
+                return
+            self._queue.popleft()
+            self._send(request)
+
+    def _send(self, request: WriteRequest) -> None:
+        self.in_flight += request.size
+        channel = self.memory.channel_of(request.address)
+        now = int(self.env.now)
+        bits = request.size * 8 if self.port.carries_stored else request.raw_bits
+        arrival = self.port.carry(channel, now, now, bits, request.raw_bits)
+
+        def submit(_: Event) -> None:
+            self.memory.submit(request.address, request.size, True, done)
+
+        def done(_: int) -> None:
+            self.in_flight -= request.size
+            self.bytes += request.size
+            self.ledger.moved(request.layer, request.what, True, request.size, request.raw_bits, self.name)
+            request.done()
+            self._pump()
+
+        at(self.env, arrival, submit)

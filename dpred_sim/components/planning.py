@@ -1,0 +1,118 @@
+"""From the state of the machine to what `schedule.residency` decides from, and back to limits of passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dpred_sim.components.machine import LayerTensors, Machine, TensorState
+from dpred_sim.components.post_processing import PARTIAL_SUM_BITS
+from dpred_sim.designs.base import Range
+from dpred_sim.errors import InputError
+from dpred_sim.schedule.job import LayerJob
+from dpred_sim.schedule.passes import PassLimits
+from dpred_sim.schedule.residency import LayerNeeds, LayerPlan, StreamNeeds, minimum_room
+
+
+def layer_needs(
+    machine: Machine,
+    job: LayerJob,
+    tensors: LayerTensors,
+    weights_fit: bool,
+    free_room: int,
+    keep_room: int,
+    *,
+    empty: bool = False,
+) -> LayerNeeds:
+    """What a layer needs now; `empty` asks for the worst case, nothing on chip."""
+    reads, adds, writes = tensors
+    geometry = job.geometry
+    set_room = geometry.output_span * job.layer.filters * machine.value_bits
+    if job.chunks > 1:
+        set_room = job.schedule.windows_per_set * job.largest_block * 2 * PARTIAL_SUM_BITS
+    shortcut = None
+    if adds is not None:
+        rows = adds.offchip.shape[0]
+        shortcut = _stream_needs(machine, adds, rows, geometry.window_row_span, [], empty)
+    sweeps = job.sweeps(machine.cluster_count, job.channels) if job.blocks else []
+    return LayerNeeds(
+        name=job.layer.name,
+        activations=_stream_needs(machine, reads, job.needed_rows, geometry.row_span, sweeps, empty),
+        shortcut=shortcut,
+        output_row_room=writes.row_room_raw(machine.value_bits),
+        output_readers=len(writes.readers),
+        set_output_room=set_room,
+        weight_bytes=sum(block.stored_bytes for block in job.blocks),
+        weight_blocks=len(job.blocks),
+        weights_fit=weights_fit,
+        chunked=job.chunks > 1,
+        free_room=free_room,
+        keep_room=keep_room,
+    )
+
+
+def _stream_needs(
+    machine: Machine, tensor: TensorState, rows: int, span: int, sweeps: list[Range], empty: bool
+) -> StreamNeeds:
+    resident = 0 if empty else min(tensor.resident_rows, rows)
+    burst = machine.memory.burst_bytes
+    depth = tensor.offchip.shape[2]
+    whole = int(tensor.ends((0, depth), resident, rows, burst)[-1])
+    parts = {part: int(tensor.ends(part, resident, rows, burst)[-1]) for part in set(sweeps)}
+    return StreamNeeds(
+        row_room=tensor.row_room()[:rows],
+        span=span,
+        resident=resident,
+        stored_bytes=whole,
+        sweep_bytes=max(whole, sum(parts[part] for part in sweeps)),
+    )
+
+
+def reserve_bits(machine: Machine, jobs: Sequence[LayerJob], tensors: Sequence[LayerTensors]) -> int:
+    """Room that is never given to tensors that stay: with it every layer can run, whatever is kept.
+
+    Raises InputError when the buffer is too small for one window set of some layer.
+    """
+    worst, name = 0, ""
+    for job, layer_tensors in zip(jobs, tensors, strict=True):
+        need = minimum_room(layer_needs(machine, job, layer_tensors, True, 0, 0, empty=True))
+        if need > worst:
+            worst, name = need, job.layer.name
+    capacity = machine.activations.capacity_bits
+    if worst > capacity:
+        raise InputError(
+            f"buffer {machine.activations.name!r} is too small for one window set and its outputs",
+            field=f"layer {name!r}",
+            found=f"{capacity} bit",
+            allowed=f"at least {worst} bit",
+        )
+    return worst
+
+
+def pass_limits(machine: Machine, job: LayerJob, plan: LayerPlan, needs: LayerNeeds) -> PassLimits:
+    """Bounds that keep a pass's rows, outputs and weights within the room the plan gives them.
+
+    Half of each room is for one pass, so that the next one's data can come meanwhile.
+    """
+    rows = window_rows = outputs = windows = None
+    acts, shortcut = needs.activations, needs.shortcut
+    if acts.resident < len(acts.row_room) and not plan.hold_activations:
+        widest = max(1, int(acts.row_room[acts.resident :].max()))
+        rows = max(acts.span, plan.activation_room // 2 // widest)
+    if shortcut is not None and plan.shortcut_room < shortcut.streamed_room:
+        widest = max(1, int(shortcut.row_room.max()))
+        window_rows = max(shortcut.span, plan.shortcut_room // 2 // widest)
+    if plan.output_rows_kept < len(needs.output_row_room):
+        position = job.layer.filters * machine.value_bits
+        outputs = max(job.geometry.output_span, plan.staging_room // 2 // position)
+    if job.chunks > 1:
+        window = job.largest_block * PARTIAL_SUM_BITS
+        windows = max(job.schedule.windows_per_set, plan.staging_room // 4 // window)
+    return replace(
+        machine.limits,
+        rows=rows,
+        window_rows=window_rows,
+        outputs=outputs,
+        windows=windows,
+        weight_room=min(buffer.capacity_bits for buffer in machine.weights) // 4,
+    )

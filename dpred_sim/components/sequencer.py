@@ -1,0 +1,175 @@
+"""The sequencer: order of layers, residency, completion.
+
+Layers run one after another, in the order of the network (of each input of a batch in turn): a layer
+starts when everything before it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from simpy import Event
+
+from dpred_sim.components.buffer import Room
+from dpred_sim.components.cluster import Cluster
+from dpred_sim.components.events import Signal
+from dpred_sim.components.layer_run import LayerRun
+from dpred_sim.components.layer_streams import activation_rows, output_streams, partial_sums, shortcut_rows
+from dpred_sim.components.machine import LayerTensors, Machine, TensorState
+from dpred_sim.components.planning import layer_needs, pass_limits, reserve_bits
+from dpred_sim.components.post_processing import OutputWriter
+from dpred_sim.components.weight_feed import WeightFeed
+from dpred_sim.schedule.job import LayerJob
+from dpred_sim.schedule.passes import Pass, PassLimits, build_passes, memory_passes
+from dpred_sim.schedule.residency import LayerNeeds, LayerPlan, plan_layer
+
+
+class Sequencer:
+    """Runs the layers `jobs` on a machine; `tensors` go with them, layer by layer.
+
+    Raises InputError, before time starts, when a layer cannot run whatever is on chip.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        jobs: Sequence[LayerJob],
+        tensors: Sequence[LayerTensors],
+        on_layer_end: Callable[[LayerRun], None],
+    ) -> None:
+        self.machine = machine
+        self.env = machine.env
+        self.jobs = jobs
+        self.tensors = tensors
+        self.on_layer_end = on_layer_end
+        self.current: LayerRun | None = None
+        self.done = 0
+        self.progress = Signal(self.env)
+        self.weights = WeightFeed(machine, jobs)
+        self._keep = machine.activations.capacity_bits - reserve_bits(machine, jobs, tensors)
+        self.env.process(self._run())
+
+    def _run(self) -> Generator[Event, Any, None]:
+        machine = self.machine
+        machine.weight_dma.pump()
+        for index in range(len(self.jobs)):
+            work = self._begin(index)
+            self.current = work
+            for cluster in machine.clusters:
+                cluster.start(work)
+            while work.remaining or not work.writer.idle:
+                yield self.progress.wait()
+            late = max(work.writer.drained) - int(self.env.now)
+            if late > 0:
+                yield self.env.timeout(late)
+            self._finish(work)
+        for cluster in machine.clusters:
+            cluster.stop()
+
+    def _begin(self, index: int) -> LayerRun:
+        machine, job = self.machine, self.jobs[index]
+        reads, adds, writes = self.tensors[index]
+        needs = self._needs(index)
+        plan = plan_layer(needs)
+        passes = self._passes(job, plan, needs, pass_limits(machine, job, plan, needs))
+        rounds = 1 + max((item.weight_round for own in passes for item in own), default=0)
+        staging_bits = plan.staging_room // 2 if job.chunks > 1 else plan.staging_room
+        staging = Room(machine.activations, staging_bits, lambda: None)
+        writer = OutputWriter(
+            machine.env,
+            index,
+            machine.activations,
+            machine.write_dma,
+            staging,
+            machine.output_paths,
+            machine.value_bits,
+            plan.output_rows_kept * writes.offchip.shape[1],
+            machine.settings.request_bytes,
+            machine.memory.burst_bytes,
+            self.progress,
+        )
+        readers = [self.jobs[reader] for reader in writes.readers if self.tensors[reader][0] is writes]
+        work = LayerRun(
+            index=index,
+            job=job,
+            plan=plan,
+            passes=passes,
+            activations=activation_rows(machine, index, job, reads, plan, passes),
+            shortcut=None if adds is None else shortcut_rows(machine, index, job, adds, plan, passes),
+            writer=writer,
+            weight_stream=lambda block, turn: self.weights.stream(index, block, turn),
+            output_streams=output_streams(machine, job, plan, writes, readers),
+            partial_sums=partial_sums(machine, index, job, plan) if job.chunks > 1 else None,
+            start_ps=int(self.env.now),
+            latency_ps=[_latency(cluster) for cluster in machine.clusters],
+        )
+        reserved = int(writes.row_room_raw(machine.value_bits)[: plan.output_rows_kept].sum())
+        machine.activations.take(reserved)
+        writes.held_bits = reserved
+        writes.resident_rows = plan.output_rows_kept
+        self.weights.started(index, rounds)
+        return work
+
+    def _passes(
+        self, job: LayerJob, plan: LayerPlan, needs: LayerNeeds, limits: PassLimits
+    ) -> list[list[Pass]]:
+        """Passes by cluster; those of a memory layer belong to post-processing, the last one."""
+        clusters = self.machine.cluster_count
+        if not job.blocks:
+            return [[] for _ in range(clusters)] + [memory_passes(job.work)]
+        refetch = plan.order == "windows" and not needs.weights_fit and len(job.blocks) > 1
+        passes = [
+            build_passes(job.work, share, plan.order, plan.run_rows, limits, refetch)
+            for share in job.shares(clusters)
+        ]
+        return [*passes, []]
+
+    def _finish(self, work: LayerRun) -> None:
+        work.end_ps = int(self.env.now)
+        work.activations.finish()
+        if work.shortcut is not None:
+            work.shortcut.finish()
+        buffer = self.machine.activations
+        reads, adds, writes = self.tensors[work.index]
+        # Outputs reserved raw room; the excess is free now that their size is known.
+        actual = int(writes.row_room()[: writes.resident_rows].sum())
+        buffer.give(writes.held_bits - actual)
+        writes.held_bits = actual
+        for tensor in (reads, adds):
+            if tensor is not None and max(tensor.readers) == work.index and tensor.held_bits:
+                buffer.give(tensor.held_bits)
+                tensor.held_bits = tensor.resident_rows = 0
+        self.weights.finished(work.index)
+        self.done += 1
+        self.on_layer_end(work)
+
+    def _needs(self, index: int) -> LayerNeeds:
+        machine, job = self.machine, self.jobs[index]
+        writes = self.tensors[index][2]
+        stay = sum(
+            tensor.held_bits
+            for tensor in self._held(index)
+            if tensor is not writes and max(tensor.readers, default=-1) > index
+        )
+        return layer_needs(
+            machine,
+            job,
+            self.tensors[index],
+            self.weights.fits(job),
+            machine.activations.capacity_bits - machine.activations.level_bits,
+            # The last outputs leave the chip.
+            max(0, self._keep - stay) if writes.readers else 0,
+        )
+
+    def _held(self, index: int) -> Iterator[TensorState]:
+        seen: set[int] = set()
+        for layer in self.tensors[: index + 1]:
+            for tensor in layer:
+                if tensor is not None and tensor.held_bits and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    yield tensor
+
+
+def _latency(cluster: Cluster) -> int:
+    return max((path.latency_ps for path in cluster.activation_paths), default=0)
