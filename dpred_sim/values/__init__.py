@@ -1,0 +1,1 @@
+"""Integer tensors, the widths of their groups, quantisation and synthetic values."""
