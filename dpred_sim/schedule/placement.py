@@ -279,15 +279,15 @@ def weight_blocks(
         tiles = slice(at, at + len(block.tile_filters))
         at = tiles.stop
         step_bits = bits[tiles].sum(axis=0)
-        step_room = room[tiles].sum(axis=0) if shared else room[tiles].max(axis=0)
         for steps in cuts:
             head = POINTER_BITS + (stored.header_bits(weights) if not result else 0)
             ends = np.zeros(len(steps) + 1, dtype=np.int64)
             np.cumsum(step_bits[steps], out=ends[1:])
             ends[1:] = (ends[1:] + head + 7) // 8
             ends[-1] = _round_up(int(ends[-1]), burst_bytes)
+            by_tile = np.cumsum(room[tiles][:, steps], axis=1)
             occupied = np.zeros(len(steps) + 1, dtype=np.int64)
-            np.cumsum(step_room[steps], out=occupied[1:])
+            occupied[1:] = by_tile.sum(axis=0) if shared else by_tile.max(axis=0)
             values = np.zeros(len(steps) + 1, dtype=np.int64)
             np.cumsum(values_per_step[steps] * (block.filters[1] - block.filters[0]), out=values[1:])
             result.append(WeightBlock(index, steps, ends, occupied, values))
