@@ -155,7 +155,8 @@ class ReadDma:
             stream.arrived(index, span)
             self.pump()
 
-        self.memory.submit(address, size, False, done)
+        weights_of = stream.layer if stream.what == "weights" else None
+        self.memory.read(address, size, done, weights_of)
         return True
 
 
@@ -169,6 +170,8 @@ class WriteRequest:
     size: int
     raw_bits: int
     done: Callable[[], None]
+    urgent: bool = False
+    """Somebody waits for it."""
 
 
 class WriteDma:
@@ -219,7 +222,9 @@ class WriteDma:
         arrival = self.port.carry(channel, now, now, bits, request.raw_bits)
 
         def submit(_: Event) -> None:
-            self.memory.submit(request.address, request.size, True, done)
+            self.memory.write(request.address, request.size, done)
+            if request.urgent:
+                self.memory.hurry_writes()
 
         def done(_: int) -> None:
             self.in_flight -= request.size

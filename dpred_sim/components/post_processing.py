@@ -39,6 +39,8 @@ class OutputStream:
     ready: int = 0
     issued: int = 0
     written: int = 0
+    sent_bits: int = 0
+    """Raw bits of the values sent so far."""
     staged: deque[tuple[int, int]] = field(default_factory=deque)
 
 
@@ -124,6 +126,7 @@ class OutputWriter:
     def flush(self, stream: OutputStream) -> None:
         """Somebody waits for staging room: send whole bursts without waiting for a whole request."""
         self._issue(stream, flush=False, burst=True)
+        self.dma.memory.hurry_writes()
 
     @property
     def idle(self) -> bool:
@@ -140,12 +143,15 @@ class OutputWriter:
                 stop = limit if flush else limit // unit * unit
             if stop <= start:
                 return
-            self._write(stream, stream.issued, stop - stream.address)
+            self._write(stream, stream.issued, stop - stream.address, burst or flush)
 
-    def _write(self, stream: OutputStream, first: int, last: int) -> None:
+    def _write(self, stream: OutputStream, first: int, last: int, urgent: bool) -> None:
         stream.issued = last
         size = last - first
-        bounds = np.interp([first, last], stream.byte_ends, stream.value_bits).astype(np.int64)
+        # Values count with the request that completes their position.
+        done_bits = int(stream.value_bits[np.searchsorted(stream.byte_ends, last, side="right") - 1])
+        raw_bits = done_bits - stream.sent_bits
+        stream.sent_bits = done_bits
         self.unwritten += 1
 
         def done() -> None:
@@ -154,11 +160,8 @@ class OutputWriter:
             self._free(stream)
             self.progress.fire()
 
-        self.dma.add(
-            WriteRequest(
-                stream.what, self.layer, stream.address + first, size, int(bounds[1] - bounds[0]), done
-            )
-        )
+        request = WriteRequest(stream.what, self.layer, stream.address + first, size, raw_bits, done, urgent)
+        self.dma.add(request)
 
     def _free(self, stream: OutputStream) -> None:
         """Free the room of what is written; less than a burst waits in a register beside the buffer."""

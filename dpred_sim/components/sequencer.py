@@ -54,6 +54,7 @@ class Sequencer:
         machine = self.machine
         machine.weight_dma.pump()
         for index in range(len(self.jobs)):
+            machine.memory.current_layer = index
             work = self._begin(index)
             self.current = work
             for cluster in machine.clusters:
