@@ -1,0 +1,1 @@
+"""Systems from files: checked parameters on a graph."""
