@@ -1,0 +1,1 @@
+"""Workloads: layers, networks, and where their tensors come from."""

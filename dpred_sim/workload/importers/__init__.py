@@ -1,0 +1,1 @@
+"""Sources of workloads: one file a kind of source."""
