@@ -13,6 +13,8 @@ from dpred_sim.errors import InputError
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/]+)\s*$")
 
+_LONG_EXPONENT = re.compile(r"[eE][+-]?[0-9]{3,}")
+
 _SI = {"k": 10**3, "M": 10**6, "G": 10**9}
 _IEC = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -55,7 +57,7 @@ def parse_quantity(text: object, *dimensions: str) -> Quantity:
     if not isinstance(text, str):
         raise InputError(f"a quantity needs a unit, such as {example}", found=text, allowed=allowed)
     match = _NUMBER.match(text)
-    if match is None:
+    if match is None or _LONG_EXPONENT.search(text):
         raise InputError(f"not a quantity such as {example}", found=text, allowed=allowed)
     number, unit = match.groups()
     for dimension in dimensions:
@@ -101,8 +103,9 @@ def format_bytes(count: float) -> str:
 
 
 def format_time(ps: float) -> str:
-    """A time for people: "1.52 ms"."""
+    """A time for people, three digits: "1.52 ms"."""
     for unit, factor in (("s", 10**12), ("ms", 10**9), ("us", 10**6), ("ns", 10**3)):
-        if abs(ps) >= factor:
+        # What rounds up to 1000 of a unit belongs to the next larger one.
+        if abs(ps) >= factor * 0.9995:
             return f"{ps / factor:.3g} {unit}"
     return f"{ps:.0f} ps"

@@ -25,7 +25,8 @@ class Cluster:
     """One dispatcher with its tiles.
 
     `activation_paths` lead from the activation buffer over the dispatcher to the tiles, and
-    `weight_path` from a weight buffer to its tile; passes read over them cut-through.
+    `weight_path` from a weight buffer to its tile; passes read over them cut-through. `weights_shared`:
+    one buffer feeds all tiles. A link that ends at several tiles carries the weights of all of them.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Cluster:
         weights: Buffer | None,
         activation_paths: Sequence[Path],
         weight_path: Path,
+        weights_shared: bool,
         probe: Probe,
     ) -> None:
         self.env = env
@@ -50,6 +52,7 @@ class Cluster:
         self.weights = weights
         self.activation_paths = tuple(activation_paths)
         self.weight_path = weight_path
+        self.weights_shared = weights_shared
         self.probe = probe
         self.state = "layer_barrier"
         self.since_ps = 0
@@ -89,7 +92,7 @@ class Cluster:
             self.layer_busy_ps = 0
             mine = work.passes[self.index]
             if not mine:
-                self.state = "layer_barrier" if not work.job.blocks else "no_filters"
+                self.state = "no_filters" if work.job.blocks and self.tiles else "layer_barrier"
                 continue
             first = True
             for item in mine:
@@ -163,16 +166,25 @@ class Cluster:
             # A memory layer writes as it reads, through the same port.
             written = (item.outputs_last - item.outputs_first) * work.filters(item) * work.writer.value_bits
             return max(read, self.activations.duration_ps(written))
-        weights = self.weight_path.duration_ps(item.weight_bits)
-        if self.weights is not None:
-            weights = max(weights, self.weights.duration_ps(item.weight_bits))
-            self.weights.read_bits += item.weight_bits
-        self.weight_path.occupy(item.weight_bits)
+        weights = self._read_weights(item)
         duration = max(compute, read, weights)
         if duration > compute:
             name = "activation path" if read >= weights else "weight path"
             work.path_extra_ps[name] = work.path_extra_ps.get(name, 0) + duration - compute
         return duration
+
+    def _read_weights(self, item: Pass) -> int:
+        """Count the weights that a pass reads; returns the time of the narrowest part of their way."""
+        longest = 0
+        for link in self.weight_path.links:
+            bits = item.all_weight_bits if len(link.targets) > 1 else item.weight_bits
+            longest = max(longest, link.duration_ps(bits))
+            link.occupy(bits)
+        if self.weights is not None:
+            bits = item.all_weight_bits if self.weights_shared else item.weight_bits
+            longest = max(longest, self.weights.duration_ps(bits))
+            self.weights.read_bits += bits
+        return longest
 
     def _wait(self, reason: str, event: Event) -> Process:
         if self.state != reason:

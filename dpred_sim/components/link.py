@@ -24,6 +24,8 @@ class Link:
         "medium",
         "name",
         "period_ps",
+        "targets",
+        "targets",
         "transfers",
         "width_bits",
     )
@@ -31,6 +33,7 @@ class Link:
     def __init__(self, description: LinkDescription, period_ps: int) -> None:
         self.name = description.name
         self.medium = description.medium
+        self.targets = description.targets
         self.width_bits = description.width_bits
         self.period_ps = period_ps
         self.latency_ps = 0 if description.width_bits is None else description.latency_cycles * period_ps

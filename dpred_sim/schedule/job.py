@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,8 @@ class MemoryFormat:
     weights_shared: bool
     """One weight buffer serves all tiles of a cluster."""
     burst_bytes: int
+    reuse: bool = True
+    """Each distinct brick of a window set is read once; else every step reads its bricks anew."""
 
 
 class MemorySchedule(Schedule):
@@ -216,34 +218,31 @@ def _shared_cycles(schedule: Schedule, clusters: int) -> int:
 def _work(schedule: Schedule, blocks: list[WeightBlock], chunks: int, memory: MemoryFormat) -> LayerWork:
     stored = StoredTensor(schedule.original.activations, memory.activations)
     height, width, depth = stored.shape
+    geometry = set_geometry(schedule)
+    if not memory.reuse:
+        windows = np.minimum(
+            schedule.windows_per_set,
+            schedule.original.windows - np.arange(schedule.sets) * schedule.windows_per_set,
+        )
+        kernel = schedule.original.kernel
+        geometry = replace(geometry, bricks=windows * (kernel[0] * kernel[1]))
     positions = height * width if schedule.window_parallel else 1
     per_position = -(-stored.total_bits // positions)
     if not blocks:
-        return LayerWork(
-            schedule,
-            set_geometry(schedule),
-            blocks,
-            chunks,
-            np.array([per_position], dtype=np.int64),
-            np.zeros(1, dtype=np.int64),
-        )
+        bricks = np.array([per_position], dtype=np.int64)
+        none = np.zeros(1, dtype=np.int64)
+        return LayerWork(schedule, geometry, blocks, chunks, bricks, none, none)
+    whole = schedule.layer is not schedule.original or not schedule.window_parallel
     spans = schedule.inner_channels[:, 1] - schedule.inner_channels[:, 0]
-    kernel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
-    depthwise = schedule.layer.is_depthwise
-    bricks, tile_bits = [], []
-    for block in blocks:
-        wide = schedule.blocks[block.block]
-        channels = (
-            (wide.channels[1] - wide.channels[0]) if depthwise else int(spans[block.steps].sum()) // kernel
-        )
-        if schedule.layer is not schedule.original or not schedule.window_parallel:
-            channels = depth if schedule.window_parallel else channels
-        share = channels if schedule.window_parallel else depth * height * width
-        base = depth if schedule.window_parallel else depth * height * width
-        bricks.append(-(-per_position * share // base))
-        tile_bits.append(int(block.room[-1]))
-    room = np.array(tile_bits, dtype=np.int64)
-    if memory.weights_shared:
-        tiles = np.array([len(schedule.blocks[b.block].tile_filters) for b in blocks])
-        room = -(-room // np.maximum(tiles, 1))
-    return LayerWork(schedule, set_geometry(schedule), blocks, chunks, np.array(bricks, dtype=np.int64), room)
+    steps_a_channel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
+    bricks = np.full(len(blocks), per_position, dtype=np.int64)
+    if not whole:
+        for place, block in enumerate(blocks):
+            first, last = schedule.blocks[block.block].channels
+            channels = last - first
+            if chunks > 1:
+                channels = int(spans[block.steps].sum()) // steps_a_channel
+            bricks[place] = -(-per_position * channels // depth)
+    tile_bits = np.array([int(block.busiest_tile_bits) for block in blocks], dtype=np.int64)
+    all_bits = np.array([int(block.all_tiles_bits) for block in blocks], dtype=np.int64)
+    return LayerWork(schedule, geometry, blocks, chunks, bricks, tile_bits, all_bits)

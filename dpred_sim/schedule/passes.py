@@ -33,7 +33,9 @@ class Pass:
     """First row that a later pass of this sweep needs: rows before it are released."""
     brick_bits: int
     weight_bits: int
-    """Bits that the busiest tile reads from its weight buffer."""
+    """Bits that the busiest tile reads of weights."""
+    all_weight_bits: int
+    """Bits that all tiles together read of weights."""
     weight_bytes: int
     weight_release: int
     window_rows: tuple[int, int]
@@ -87,6 +89,8 @@ class LayerWork:
     """Bits of one distinct position of each weight block's channels, as the buffer stores it."""
     tile_weight_bits: NDArray[np.int64]
     """Bits that the busiest tile reads for one window set (all inner steps), by weight block."""
+    all_weight_bits: NDArray[np.int64]
+    """The same of all tiles together: what a shared buffer or bus carries."""
 
 
 def build_passes(
@@ -227,6 +231,7 @@ def _set_passes(
         next_rows.tolist(),
         ((bricks[lasts] - bricks[firsts]) * int(work.brick_bits[index])).tolist(),
         ((lasts - firsts) * int(work.tile_weight_bits[index])).tolist(),
+        ((lasts - firsts) * int(work.all_weight_bits[index])).tolist(),
         geometry.first_window_row[firsts].tolist(),
         geometry.last_window_row[lasts - 1].tolist(),
         windows.tolist(),
@@ -246,6 +251,7 @@ def _set_passes(
             next_row=next_row,
             brick_bits=brick_bits,
             weight_bits=weight_bits,
+            all_weight_bits=all_weight_bits,
             weight_bytes=block.stored_bytes,
             weight_release=0,
             window_rows=(first_window, last_window),
@@ -265,6 +271,7 @@ def _set_passes(
             next_row,
             brick_bits,
             weight_bits,
+            all_weight_bits,
             first_window,
             last_window,
             count,
@@ -304,6 +311,7 @@ def _channel_passes(work: LayerWork, mine: Sequence[int], limits: PassLimits) ->
                 next_row=int(geometry.last_row[0]) + 1 if ends else 0,
                 brick_bits=int(work.brick_bits[index]) * (last - first) // schedule.inner,
                 weight_bits=int(work.tile_weight_bits[index]) * (last - first) // schedule.inner,
+                all_weight_bits=int(work.all_weight_bits[index]) * (last - first) // schedule.inner,
                 weight_bytes=int(block.ends[last]),
                 weight_release=int(block.room[last]),
                 window_rows=(0, 0),
@@ -334,6 +342,7 @@ def memory_passes(work: LayerWork) -> list[Pass]:
             next_row=row + 1,
             brick_bits=int(geometry.bricks[row] * work.brick_bits[0]),
             weight_bits=0,
+            all_weight_bits=0,
             weight_bytes=0,
             weight_release=0,
             window_rows=(row, row),

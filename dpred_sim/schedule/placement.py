@@ -238,6 +238,10 @@ class WeightBlock:
     room: NDArray[np.int64]
     values: NDArray[np.int64]
     """Weights, over all tiles, in the steps before each mark."""
+    busiest_tile_bits: int
+    """Bits that the tile with most weights reads for one window set, as its buffer stores them."""
+    all_tiles_bits: int
+    """The same of all tiles together."""
 
     @property
     def stored_bytes(self) -> int:
@@ -290,5 +294,6 @@ def weight_blocks(
             occupied[1:] = by_tile.sum(axis=0) if shared else by_tile.max(axis=0)
             values = np.zeros(len(steps) + 1, dtype=np.int64)
             np.cumsum(values_per_step[steps] * (block.filters[1] - block.filters[0]), out=values[1:])
-            result.append(WeightBlock(index, steps, ends, occupied, values))
+            busiest, every = int(by_tile[:, -1].max()), int(by_tile[:, -1].sum())
+            result.append(WeightBlock(index, steps, ends, occupied, values, busiest, every))
     return result

@@ -1,0 +1,1 @@
+"""Build a system, run it, check it, collect what it found."""
