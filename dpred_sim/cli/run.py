@@ -1,0 +1,379 @@
+"""`dpred-sim run`: simulate one workload on one topology, show it, and say what it means."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dpred_sim.observe.comparison import Comparison
+    from dpred_sim.observe.drive import Display
+    from dpred_sim.simulation.engine import Simulation
+    from dpred_sim.simulation.result import LayerResult, RunResult
+    from dpred_sim.workload.workload import Workload
+
+DEFAULT_TOPOLOGY = "dpred_stripes_ddr4"
+DEFAULT_BASELINE = "dadiannao_ddr4"
+WIDER = "dpred_stripes_2ch"
+"""The default topology with more DRAM bandwidth."""
+DEFAULT_PACE_S = 8.0
+"""Wall time of a run that somebody watches: at full speed it is over in a blink."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register `run`."""
+    app.command(epilog="Example:  dpred-sim run alexnet --baseline dadiannao_ddr4 --out runs/alexnet")(run)
+
+
+def run(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="A ready-made name, a script, or an .onnx file.")
+    ],
+    topology: Annotated[
+        str, typer.Option(metavar="T", help="A ready-made name or a file.")
+    ] = DEFAULT_TOPOLOGY,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="K=V", help="Change a value of T (not of the baseline), as nodes.tile.count=8."
+        ),
+    ] = None,
+    bits: Annotated[int, typer.Option(metavar="N", help="Bits of an uncompressed value, 8 or 16.")] = 16,
+    quantise: Annotated[
+        str, typer.Option(metavar="Q", help="How real numbers become integers.")
+    ] = "profiled",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="FILE", help="What the network is fed with; repeat for several."),
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="N", help="Inputs computed one after the other.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Draws synthetic values.")] = 0,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="T", help="Compare with this topology: eight runs instead of one.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Pack and unpack every container and recompute every layer.")
+    ] = False,
+    live: Annotated[
+        bool | None,
+        typer.Option("--live/--no-live", help="Show progress on stderr. Default: unless --json is given."),
+    ] = None,
+    pace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help=f"Least wall time of the run, as 15s; 0: full speed. Default on a terminal: "
+            f"{DEFAULT_PACE_S:g}s.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the results into this folder.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace DIR if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
+) -> None:
+    """Simulate a workload on a topology and print the table, with what limits it and what to try next."""
+    request = Request(
+        workload=workload,
+        topology=topology,
+        settings=tuple(settings or ()),
+        bits=bits,
+        quantise=quantise,
+        inputs=tuple(inputs or ()),
+        batch=batch,
+        seed=seed,
+        baseline=baseline,
+        verify=verify,
+        out=out,
+        force=force,
+    )
+    view = View(wanted=not as_json if live is None else live, pace_s=_seconds(pace))
+    # Whatever a workload script prints must not get into the one document.
+    with redirect_stdout(sys.stderr) if as_json and sys.stderr else nullcontext():
+        result, comparison = perform(request, view)
+    if as_json:
+        print(_document(result, comparison))
+    else:
+        print(_report(request, result, comparison))
+
+
+def run_script(file: str | Path) -> None:
+    """`dpred-sim run` with a workload script; its options are the words of the command line.
+
+    A script ends with `if __name__ == "__main__": dp.run_script(__file__)`.
+    """
+    from dpred_sim.cli.main import main
+
+    sys.exit(main(["run", str(Path(file)), *sys.argv[1:]]))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to simulate and where to leave it: everything that has a say in the result."""
+
+    workload: str
+    topology: str = DEFAULT_TOPOLOGY
+    settings: tuple[str, ...] = ()
+    bits: int = 16
+    quantise: str = "profiled"
+    inputs: tuple[str, ...] = ()
+    batch: int = 1
+    seed: int = 0
+    baseline: str | None = None
+    verify: bool = False
+    out: Path | None = None
+    force: bool = False
+
+    def command(self, **changes: Any) -> str:
+        """The command line that asks for this, with some options changed."""
+        import shlex
+
+        words = ["dpred-sim", "run", self.workload, "--topology", changes.pop("topology", self.topology)]
+        for setting in self.settings:
+            words += ["--set", setting]
+        plain = {"bits": 16, "quantise": "profiled", "batch": 1, "seed": 0, "baseline": None}
+        for option, default in plain.items():
+            value = changes.pop(option, getattr(self, option))
+            if value != default:
+                words += [f"--{option}", str(value)]
+        for path in self.inputs:
+            words += ["--input", path]
+        return shlex.join(words)
+
+
+@dataclass(slots=True)
+class View:
+    """How a run is shown. `pace_s` None: the default of whatever shows it."""
+
+    wanted: bool = False
+    pace_s: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]:
+    """Load, run, write and compare. Raises KeyboardInterrupt after writing what a stopped run has."""
+    _check(request)
+    from dpred_sim.simulation.engine import Simulation
+    from dpred_sim.simulation.systems import load_topology
+    from dpred_sim.workload.load import load_workload
+
+    topology = load_topology(request.topology, set=list(request.settings))
+    against = None if request.baseline is None else load_topology(request.baseline)
+    workload = load_workload(
+        request.workload,
+        bits=request.bits,
+        quantise=request.quantise,
+        inputs=request.inputs,
+        seed=request.seed,
+    )
+    if against is not None:
+        from dpred_sim.explore.compare import check_pair
+
+        check_pair(topology, against)
+    if request.verify:
+        from dpred_sim.simulation.verify import verify_workload
+
+        verify_workload(workload, topology)
+    simulation = Simulation(workload, topology, seed=request.seed, batch=request.batch)
+    with _interruptible() as stopped:
+        complete = _drive(simulation, workload, str(topology.name), view, stopped)
+    result = simulation.result()
+    if request.out is not None:
+        result.write(request.out, force=request.force)
+    if not complete:
+        raise KeyboardInterrupt(_stopped_text(request))
+    comparison = None
+    if against is not None:
+        from dpred_sim.explore.compare import compare
+
+        comparison = compare(workload, topology, against, seed=request.seed, batch=request.batch, done=result)
+        if request.out is not None:
+            _write_comparison(request.out, comparison)
+    return result, comparison
+
+
+def _check(request: Request) -> None:
+    """What can be refused before anything is loaded or run."""
+    from dpred_sim.errors import InputError
+
+    if request.batch < 1:
+        raise InputError("not a batch", field="--batch", found=request.batch, allowed="an integer, 1 or more")
+    if request.force and request.out is None:
+        raise InputError("--force says what to do with an existing --out DIR; there is none", field="--force")
+    if request.out is not None:
+        from dpred_sim.simulation.output import check_output
+
+        check_output(request.out, request.force)
+
+
+def _seconds(pace: str | None) -> float | None:
+    """Read `--pace`: a time with its unit, or 0."""
+    from dpred_sim.errors import InputError
+    from dpred_sim.units import parse_time_ps
+
+    if pace is None:
+        return None
+    if pace.strip() == "0":
+        return 0.0
+    try:
+        return parse_time_ps(pace) / 1e12
+    except InputError as error:
+        raise InputError(
+            error.message, field="--pace", found=pace, allowed="a time such as 15s, or 0"
+        ) from None
+
+
+def _drive(
+    simulation: Simulation, workload: Workload, topology: str, view: View, stopped: list[bool]
+) -> bool:
+    """Run to the end, or until somebody interrupts: then False."""
+    from dpred_sim.observe.drive import drive
+
+    display, default_pace = _display(simulation, workload, topology, view)
+    pace = default_pace if view.pace_s is None else view.pace_s
+    return drive(simulation, display, pace_s=pace, stop=lambda: bool(stopped), complain=_note)
+
+
+def _display(
+    simulation: Simulation, workload: Workload, topology: str, view: View
+) -> tuple[Display | None, float]:
+    """What shows the run, and how slow it should be to be watched."""
+    if not view.wanted or sys.stderr is None:
+        return None, 0.0
+    try:
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            from dpred_sim.observe.plain import PlainView
+
+            return PlainView(sys.stderr, lambda first: _ended(simulation, first)), 0.0
+        from rich.console import Console
+
+        from dpred_sim.observe.frame import Heading
+        from dpred_sim.observe.live import LiveView
+
+        heading = Heading(workload.name, workload.source, workload.synthetic, topology, workload.bits)
+        replaced = sys.stdout is not None and sys.stdout.isatty()
+        return LiveView(heading, Console(stderr=True), transient=replaced), DEFAULT_PACE_S
+    except Exception as error:
+        _note(f"no view ({type(error).__name__}: {error}); the run goes on without it")
+        return None, 0.0
+
+
+def _ended(simulation: Simulation, first: int) -> list[LayerResult]:
+    """Results of the layers that have ended, from the one numbered `first` on."""
+    from dataclasses import replace
+
+    return [replace(x, traffic=simulation.ledger.traffic(x.index)) for x in simulation.layers[first:]]
+
+
+def _note(message: str) -> None:
+    with suppress(OSError, ValueError):  # nobody reads stderr
+        print(f"note: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[bool]]:
+    """The first Ctrl-C only asks the run to stop, so no event is cut in half; the second ends it."""
+    import signal
+    import threading
+
+    stopped: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        stopped.append(True)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stopped_text(request: Request) -> str:
+    if request.out is None:
+        return "interrupted"
+    return f"interrupted; what was done until then is in {request.out}"
+
+
+def _write_comparison(folder: Path, comparison: Comparison) -> None:
+    import json
+
+    from dpred_sim.cache import write_atomic
+
+    text = json.dumps(comparison.to_dict(), indent=1) + "\n"
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(text.encode())
+
+    write_atomic(folder / "comparison.json", write)
+
+
+def _document(result: RunResult, comparison: Comparison | None) -> str:
+    """The run as one JSON document; a comparison is one more key of it."""
+    import json
+
+    if comparison is None:
+        return result.to_json().rstrip("\n")
+    return json.dumps(result.to_dict() | {"comparison": comparison.to_dict()}, indent=1)
+
+
+def _report(request: Request, result: RunResult, comparison: Comparison | None) -> str:
+    from dpred_sim.observe.sentences import closing
+    from dpred_sim.observe.tables import comparison_table, layer_table
+
+    width = _stdout_width()
+    parts = [layer_table(result, width)]
+    if comparison is not None:
+        parts.append(comparison_table(comparison, width))
+    next_command, edit = _next_command(request, result), str(_topology_file(request))
+    parts.append(closing(result, comparison, next_command, edit, width))
+    return "\n\n".join(parts)
+
+
+def _stdout_width() -> int | None:
+    """Width of the terminal that stdout is, None where it is none."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def _next_command(request: Request, result: RunResult) -> str:
+    """A command that answers the question a reader has next."""
+    import shlex
+
+    from dpred_sim.locate import ready_made_names
+    from dpred_sim.observe.tables import limits_by_cycles
+
+    known = ready_made_names("topologies", ".yaml")
+    baseline = baseline_for(request.topology, known)
+    if request.baseline is None and baseline is not None:
+        return request.command(baseline=baseline)
+    limits = limits_by_cycles(result)
+    if limits and limits[0][0] != "compute" and request.topology == DEFAULT_TOPOLOGY and WIDER in known:
+        return request.command(topology=WIDER)
+    return shlex.join(["dpred-sim", "topology", "check", request.topology, "--workload", request.workload])
+
+
+def baseline_for(topology: str, known: Sequence[str]) -> str | None:
+    """The ready-made baseline of the same memory and value width; None for a baseline itself."""
+    family = DEFAULT_BASELINE.partition("_")[0]
+    fitting = [name for name in known if name.startswith(family) and topology.endswith(name[len(family) :])]
+    best = max(fitting, key=len, default=DEFAULT_BASELINE)
+    return None if topology.startswith(family) or best not in known else best
+
+
+def _topology_file(request: Request) -> Path:
+    from dpred_sim.locate import locate
+
+    return locate(request.topology, "topologies", ".yaml", noun="topology")

@@ -1,0 +1,1 @@
+"""What is shown of a run: the live view, tables, sentences."""
