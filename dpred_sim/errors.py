@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 
@@ -102,6 +103,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as " (did you mean 'dpred'?)", or an empty string."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def blame(error: Exception) -> Exception:
+    """What to raise for an exception from code that a user may have written.
+
+    When a frame outside this package and outside installed ones is a user's, that is an InputError
+    naming the innermost such line; else the exception itself: the fault is ours.
+    """
+    package = Path(__file__).resolve().parent
+    places = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    theirs = [
+        (file, line)
+        for file, line in places
+        if file.is_file() and package not in file.resolve().parents and "site-packages" not in file.parts
+    ]
+    if not theirs:
+        return error
+    file, line = theirs[-1]
+    return InputError(f"raised {type(error).__name__}: {error}", file=file, line=line)
 
 
 def _shown(value: object, *, quote: bool = True) -> str:

@@ -62,8 +62,8 @@ def random_workload(seed: int, bits: int = 16, layers: int = 4) -> Workload:
             same = [n for n, s in shapes.items() if s == (bare.conv_height, bare.conv_width, filters)]
             if same and rng.random() < 0.7:
                 shortcut = same[0]
-            shape = Layer.conv2d(label, current, weights, None, stride, kernel // 2, 1, groups, pool).output_shape
-            out = spiky(rng, shape, bits, signed=bool(rng.random() < 0.3))
+            pooled = Layer.conv2d(label, current, weights, None, stride, kernel // 2, 1, groups, pool)
+            out = spiky(rng, pooled.output_shape, bits, signed=bool(rng.random() < 0.3))
             layer = Layer.conv2d(label, current, weights, out, stride, kernel // 2, 1, groups, pool)
         network.add(layer, reads=name, shortcut=shortcut)
         shapes[label] = layer.output_shape

@@ -45,7 +45,12 @@ def run(
             "--set", metavar="K=V", help="Change a value of T (not of the baseline), as nodes.tile.count=8."
         ),
     ] = None,
-    bits: Annotated[int, typer.Option(metavar="N", help="Bits of an uncompressed value, 8 or 16.")] = 16,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Bits of an uncompressed value, 8 or 16. Default: what a unit of T takes whole."
+        ),
+    ] = None,
     quantise: Annotated[
         str, typer.Option(metavar="Q", help="How real numbers become integers.")
     ] = "profiled",
@@ -121,7 +126,7 @@ class Request:
     workload: str
     topology: str = DEFAULT_TOPOLOGY
     settings: tuple[str, ...] = ()
-    bits: int = 16
+    bits: int | None = None
     quantise: str = "profiled"
     inputs: tuple[str, ...] = ()
     batch: int = 1
@@ -138,7 +143,13 @@ class Request:
         words = ["dpred-sim", "run", self.workload, "--topology", changes.pop("topology", self.topology)]
         for setting in self.settings:
             words += ["--set", setting]
-        plain = {"bits": 16, "quantise": "profiled", "batch": 1, "seed": 0, "baseline": None}
+        plain: dict[str, Any] = {
+            "bits": None,
+            "quantise": "profiled",
+            "batch": 1,
+            "seed": 0,
+            "baseline": None,
+        }
         for option, default in plain.items():
             value = changes.pop(option, getattr(self, option))
             if value != default:
@@ -161,14 +172,14 @@ def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]
     """Load, run, write and compare. Raises KeyboardInterrupt after writing what a stopped run has."""
     _check(request)
     from dpred_sim.simulation.engine import Simulation
-    from dpred_sim.simulation.systems import load_topology
+    from dpred_sim.simulation.systems import load_topology, natural_bits
     from dpred_sim.workload.load import load_workload
 
     topology = load_topology(request.topology, set=list(request.settings))
     against = None if request.baseline is None else load_topology(request.baseline)
     workload = load_workload(
         request.workload,
-        bits=request.bits,
+        bits=natural_bits(topology) if request.bits is None else request.bits,
         quantise=request.quantise,
         inputs=request.inputs,
         seed=request.seed,

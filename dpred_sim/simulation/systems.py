@@ -34,6 +34,13 @@ def load_topology(reference: str | Path, set: Iterable[str] = ()) -> Topology:
     )
 
 
+def natural_bits(topology: Topology) -> int:
+    """Bits of the models that a system is made for: what one of its units takes whole, 16 or 8."""
+    from dpred_sim.simulation.build import tile_design
+
+    return 8 if tile_design(topology).pe_width <= 8 else 16
+
+
 def check_codec(name: str, options: Mapping[str, Any]) -> None:
     """Raise InputError for an unknown codec, an unknown parameter or a value that is not allowed."""
     _check(CODECS, name, options, ())

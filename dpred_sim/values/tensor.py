@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.errors import InputError
+from dpred_sim.errors import DpredError, InputError, blame
 
 R = TypeVar("R")
 WIDTHS = (8, 16)
@@ -157,7 +157,12 @@ class LazyTensor:
         if _last_loaded and _last_loaded[0][0]() is self:
             return _last_loaded[0][1]
         _last_loaded.clear()
-        tensor = self.make()
+        try:
+            tensor = self.make()
+        except DpredError:
+            raise
+        except Exception as error:
+            raise blame(error) from error
         if tensor.shape != tuple(self.shape) or (tensor.bits, tensor.signed) != (self.bits, self.signed):
             raise InputError(
                 "a lazy tensor is not what was declared",

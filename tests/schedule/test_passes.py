@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def job_of(layer: Layer, weight_room: int = 1 << 30, clusters: int = 1):
 def conv(seed: int, filters: int = 20, depth: int = 40, kernel: int = 3) -> Layer:
     rng = np.random.default_rng(seed)
     acts = spiky(rng, (9, 8, depth), 16, False)
-    return Layer.conv2d("l", acts, spiky(rng, (filters, kernel, kernel, depth), 16, True), None, 1, kernel // 2)
+    weights = spiky(rng, (filters, kernel, kernel, depth), 16, True)
+    return Layer.conv2d("l", acts, weights, None, 1, kernel // 2)
 
 
 @given(
@@ -96,7 +98,10 @@ def test_refetched_weights_come_once_a_run():
     assert all(blocks == set(range(len(job.blocks))) for blocks in rounds.values())
 
 
-@pytest.mark.parametrize("weight_bits,rows,chunks", [(1 << 20, 4, 1), (20_000, 3, 1), (9000, 1, 1), (3000, 1, 3)])
+CUTS = [(1 << 20, 4, 1), (20_000, 3, 1), (9000, 1, 1), (3000, 1, 3)]
+
+
+@pytest.mark.parametrize("weight_bits,rows,chunks", CUTS)
 def test_a_block_too_big_is_cut_to_fewer_filters_then_to_channel_chunks(weight_bits, rows, chunks):
     job = job_of(conv(5), weight_room=weight_bits)
     sizes = {last - first for block in job.schedule.blocks for first, last in block.tile_filters}
@@ -107,9 +112,10 @@ def test_a_block_too_big_is_cut_to_fewer_filters_then_to_channel_chunks(weight_b
     assert sum(item.macs for item in passes) == job.layer.macs
     assert sum(item.cycles for item in passes) == job.schedule.total
     stored = [item for item in passes if item.last_chunk]
-    assert sum(item.outputs_last - item.outputs_first for item in stored) == len(
-        job.schedule.blocks
-    ) * job.layer.windows
+    assert (
+        sum(item.outputs_last - item.outputs_first for item in stored)
+        == len(job.schedule.blocks) * job.layer.windows
+    )
 
 
 def test_fully_connected_passes_follow_the_channels():
@@ -125,4 +131,4 @@ def test_fully_connected_passes_follow_the_channels():
         assert mine[-1].weight_bytes == job.blocks[block].stored_bytes
         assert mine[-1].weight_release == job.blocks[block].room[-1]
         steps = [0] + [item.weight_release for item in mine]
-        assert all(b - a <= 20_000 for a, b in zip(steps, steps[1:], strict=False))
+        assert all(b - a <= 20_000 for a, b in pairwise(steps))

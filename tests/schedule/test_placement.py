@@ -31,7 +31,12 @@ def packed(values: np.ndarray, like: Tensor, which=PLAIN) -> int:
     return which.encode(part).size_bits - which.header_bits(part)
 
 
-@given(seed=st.integers(0, 10_000), height=st.integers(1, 6), width=st.integers(1, 5), depth=st.integers(16, 70))
+@given(
+    seed=st.integers(0, 10_000),
+    height=st.integers(1, 6),
+    width=st.integers(1, 5),
+    depth=st.integers(16, 70),
+)
 @settings(max_examples=25, deadline=None)
 def test_rows_and_slabs_are_as_long_as_what_is_packed(seed, height, width, depth):
     x = spiky(np.random.default_rng(seed), (height, width, depth), 16, signed=seed % 2 == 0)
