@@ -1,0 +1,135 @@
+"""Profiles: for every tensor of a network, how many bits its values need.
+
+A profile is a JSON file, committed with a model or kept beside it. It fixes for each stored tensor and
+each layer's weights the precision (sign included), whether values are signed, and the largest
+magnitude, so that the integers made with it depend on nothing else. `profile_search` makes one:
+
+    python -m dpred_sim.workload.profile MODEL.onnx --input A.png --input B.png --out MODEL.profile.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dpred_sim.cache import write_atomic
+from dpred_sim.errors import InputError
+
+SCHEMA = "dpred-profile/1"
+SUFFIX = ".profile.json"
+"""A profile beside a model is called after it: `net.onnx`, `net.profile.json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How the values of one tensor become integers: `precision` bits hold magnitudes up to `limit`."""
+
+    precision: int
+    signed: bool
+    limit: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Formats of `activations` (stored tensors by name, `input` among them) and `weights` (by layer).
+
+    `about` says how they were found: tolerances, calibration inputs, errors, versions. JSON-ready.
+    """
+
+    model_sha256: str
+    activations: Mapping[str, Format]
+    weights: Mapping[str, Format]
+    about: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The profile, JSON-ready."""
+        return {
+            "schema": SCHEMA,
+            "model_sha256": self.model_sha256,
+            "about": dict(self.about),
+            **{
+                kind: {
+                    name: {"precision": f.precision, "signed": f.signed, "limit": f.limit}
+                    for name, f in formats.items()
+                }
+                for kind, formats in (("activations", self.activations), ("weights", self.weights))
+            },
+        }
+
+
+def beside(model: Path) -> Path | None:
+    """The profile beside a model, if there is one."""
+    path = model.with_suffix(SUFFIX)
+    return path if path.is_file() else None
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """Write a profile, one tensor a line."""
+    found = profile.to_dict()
+    lines = [f'"{key}": {json.dumps(found[key])}' for key in ("schema", "model_sha256")]
+    lines.append(f'"about": {json.dumps(found["about"], indent=1)}')
+    for kind in ("activations", "weights"):
+        entries = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in found[kind].items()]
+        lines.append(f'"{kind}": {{\n' + ",\n".join(entries) + "\n}")
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(text.encode("utf-8"))
+
+    write_atomic(path, write)
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile; raises InputError with the place of what is wrong."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+    except UnicodeDecodeError as error:
+        raise InputError("not UTF-8 text", file=path) from error
+    except json.JSONDecodeError as error:
+        raise InputError(error.msg, file=path, line=error.lineno, column=error.colno) from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        schema = found.get("schema") if isinstance(found, dict) else type(found).__name__
+        raise InputError("not a profile", file=path, field="schema", found=schema, allowed=SCHEMA)
+    keys = {"model_sha256": str, "about": dict, "activations": dict, "weights": dict}
+    for key, kind in keys.items():
+        if not isinstance(found.get(key), kind):
+            raise InputError("missing, or of the wrong kind", file=path, field=key, allowed=kind.__name__)
+    formats = {
+        kind: {name: _format(path, f"{kind}: {name}", value) for name, value in found[kind].items()}
+        for kind in ("activations", "weights")
+    }
+    return Profile(found["model_sha256"], formats["activations"], formats["weights"], found["about"])
+
+
+def _format(path: Path, field: str, value: Any) -> Format:
+    try:
+        precision, signed, limit = value["precision"], value["signed"], float(value["limit"])
+        right = set(value) == {"precision", "signed", "limit"} and isinstance(signed, bool)
+        right = (
+            right
+            and isinstance(precision, int)
+            and 1 + signed <= precision <= 16
+            and 0 <= limit < float("inf")
+        )
+    except (TypeError, KeyError, ValueError):
+        right = False
+    if not right:
+        raise InputError(
+            "not a format",
+            file=path,
+            field=field,
+            found=str(value),
+            allowed='{"precision": 1..16 (2..16 signed), "signed": true or false, "limit": a magnitude}',
+        )
+    return Format(precision, signed, limit)
+
+
+if __name__ == "__main__":
+    from dpred_sim.workload.profile_search import main
+
+    raise SystemExit(main())

@@ -1,0 +1,275 @@
+"""Captured values as integers, and the workload made of them.
+
+The integers of one format are kept in the cache beside the capture, so that a run that finds them
+opens one small file and reads tensors when they are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpred_sim.cache import cache_folder
+from dpred_sim.errors import InputError, nearest
+from dpred_sim.values.quantise import Quantised, quantise_8bit, quantise_fixed
+from dpred_sim.values.tensor import LazyTensor, Tensor
+from dpred_sim.workload.capture import (
+    Arrays,
+    InMemory,
+    Subject,
+    capture,
+    external_files_match,
+    key_of,
+)
+from dpred_sim.workload.layer import Layer, Pool
+from dpred_sim.workload.network import Network
+from dpred_sim.workload.profile import Format, Profile
+from dpred_sim.workload.record import DAMAGED, open_record, write_record
+from dpred_sim.workload.workload import Workload
+
+RULES = ("profiled", "full_range", "common")
+"""How a tensor's format is found.
+
+`profiled`: precision and range of a profile (at 8 bits its range alone); without a profile as
+`full_range`. `full_range`: all `bits` for the range of each tensor. `common`: at 16 bits one
+fixed-point format for all weights and one for all activations; at 8 bits as `full_range`.
+"""
+
+QUANTISED = 1
+"""Part of every key: raise it when the integers of a capture change."""
+
+KINDS = ("activations", "weights")
+
+
+def check_rule(rule: str) -> None:
+    """Raise InputError for an unknown rule."""
+    if rule not in RULES:
+        raise InputError(
+            f"unknown quantisation{nearest(rule, RULES)}", field="quantise", found=rule, allowed=RULES
+        )
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a workload with real values is made of: a subject and the format of its integers.
+
+    `source` and `provenance` go into the workload.
+    """
+
+    subject: Subject
+    bits: int
+    rule: str
+    profile: Profile | None
+    source: str
+    provenance: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides the integers."""
+        profile = self.profile.to_dict() if self.profile is not None and self.rule == "profiled" else None
+        formats = None if profile is None else [profile[kind] for kind in KINDS]
+        return key_of([self.subject.key, QUANTISED, self.bits, self.rule, formats])
+
+    @property
+    def path(self) -> Path:
+        """Where the integers are kept."""
+        return cache_folder("traces", f"{self.key[:32]}-int{self.bits}.npz")
+
+
+def real_workload(values: Values) -> Workload:
+    """The workload of captured values, from the cache or made now.
+
+    Raises InputError for what is wrong with model, inputs or profile; MissingExtra when something has
+    to be captured and the extra [onnx] is not there.
+    """
+    found = integers(values)
+    restore = partial(_quantise, values)
+    return workload_of(found, values.subject.name, values.source, values.provenance, restore)
+
+
+def integers(values: Values) -> Arrays:
+    """The integers of all tensors with their description, from the cache or made now.
+
+    The description is that of the capture, with `bits`, `rule`, `most_saturated` (the largest share of
+    a tensor's values that is out of its format's range), and `signed`, `precision` and `scale` of every
+    tensor. Errors are those of `real_workload`.
+    """
+    check_rule(values.rule)
+    return _cached(values) or _quantise(values)
+
+
+def _cached(values: Values) -> Arrays | None:
+    record = open_record(values.path)
+    try:
+        if record is None or record.description["key"] != values.key:
+            return None
+        return record if external_files_match(record.description, values.subject) else None
+    except DAMAGED:
+        return None
+
+
+def _quantise(values: Values) -> Arrays:
+    """The integers of all tensors, made from the capture and kept in the cache."""
+    captured = capture(values.subject)
+    description = json.loads(json.dumps(captured.description))
+    description.update(key=values.key, bits=values.bits, rule=values.rule)
+    arrays: dict[str, NDArray[Any]] = {}
+    most = 0.0
+    for kind in KINDS:
+        for name, about in description[kind].items():
+            array = captured.read(f"{kind}/{name}")
+            fmt = _format(values, description, kind, name)
+            made = quantise(array, fmt, values.bits, name)
+            arrays[f"{kind}/{name}"] = made.tensor.values
+            about.update(
+                signed=made.tensor.signed,
+                precision=made.tensor.precision,
+                scale=made.scale,
+            )
+            most = max(most, _saturated(array, fmt.limit, made))
+    description["most_saturated"] = most
+    try:
+        write_record(values.path, description, arrays)
+    except OSError as error:
+        print(f"the cache cannot be written, the integers are not kept: {error}", file=sys.stderr)
+    return InMemory(json.loads(json.dumps(description, sort_keys=True)), arrays)
+
+
+def quantise(array: NDArray[Any], fmt: Format, bits: int, name: str) -> Quantised:
+    """An array in a format; at 8 bits all of them are used and the precision does not matter."""
+    if bits == 8:
+        return quantise_8bit(array, signed=fmt.signed, limit=fmt.limit, name=name)
+    return quantise_fixed(array, fmt.precision, bits, signed=fmt.signed, limit=fmt.limit, name=name)
+
+
+def _format(values: Values, description: Mapping[str, Any], kind: str, name: str) -> Format:
+    """The format of a tensor by the rule."""
+    if values.rule == "profiled" and values.profile is not None:
+        formats = values.profile.activations if kind == "activations" else values.profile.weights
+        if name not in formats:
+            raise InputError(
+                f"the profile belongs to another model: no {kind} are called so{nearest(name, formats)}",
+                field="profile",
+                found=name,
+            )
+        return formats[name]
+    about = description[kind][name]
+    signed, limit = about["low"] < 0, max(abs(about["low"]), abs(about["high"]))
+    if values.rule == "common" and values.bits == 16:
+        everything = description[kind].values()
+        limit = max(max(abs(other["low"]), abs(other["high"])) for other in everything)
+        # One step for all: a non-negative tensor gives up the bit of the sign.
+        if not signed and any(other["low"] < 0 for other in everything):
+            return Format(values.bits - 1, False, limit)
+    return Format(values.bits, signed, limit)
+
+
+def _saturated(array: NDArray[Any], limit: float, made: Quantised) -> float:
+    """The share of values outside the format's range: an input may exceed what was calibrated."""
+    low = -limit if made.tensor.signed else 0.0
+    return float(((array > limit) | (array < low)).mean())
+
+
+def workload_of(
+    found: Arrays,
+    name: str,
+    source: str,
+    provenance: Mapping[str, Any],
+    restore: Callable[[], Arrays] | None = None,
+) -> Workload:
+    """The workload of integers in a record.
+
+    `restore` makes the record again when it turns out to be damaged; without it that is an InputError.
+    """
+    reader = _Reader(found, restore)
+    description = found.description
+    tensors = {kind: {n: reader.tensor(kind, n) for n in description[kind]} for kind in KINDS}
+    network = Network()
+    for settings in description["layers"]:
+        layer = _layer(settings, tensors["activations"], tensors["weights"])
+        network.add(layer, reads=settings["reads"], shortcut=settings.get("shortcut"))
+    about = {**provenance, "capture_versions": description["versions"]}
+    if "most_saturated" in description:
+        about["most_saturated"] = description["most_saturated"]
+    return Workload(name, network, description["bits"], source, False, about)
+
+
+def _layer(
+    settings: Mapping[str, Any], stored: Mapping[str, LazyTensor], weights: Mapping[str, LazyTensor]
+) -> Layer:
+    name, kind = settings["name"], settings["kind"]
+    activations, outputs = stored[settings["reads"]], stored[name]
+    pool = _pool(settings["pool"]) if "pool" in settings else None
+    if kind == "add":
+        return Layer.add(name, activations, outputs)
+    if kind == "pool" and pool is not None:
+        return Layer.pooling(name, activations, pool, outputs)
+    if kind == "linear":
+        return Layer.linear(name, activations, weights[name], outputs)
+    return Layer.conv2d(
+        name,
+        activations,
+        weights[name],
+        outputs,
+        stride=tuple(settings["stride"]),
+        padding=tuple(settings["padding"]),
+        dilation=tuple(settings["dilation"]),
+        groups=settings["groups"],
+        pool=pool,
+    )
+
+
+def _pool(found: Mapping[str, Any]) -> Pool:
+    top, left, bottom, right = found["padding"]
+    (height, width), (down, across) = found["size"], found["stride"]
+    return Pool(found["mode"], (height, width), (down, across), (top, left, bottom, right))
+
+
+class _Reader:
+    """Reads tensors out of a record, and has it made again when it is damaged."""
+
+    def __init__(self, found: Arrays, restore: Callable[[], Arrays] | None) -> None:
+        self.found = found
+        self.restore = restore
+
+    def tensor(self, kind: str, name: str) -> LazyTensor:
+        about = self.found.description[kind][name]
+        shape, bits = tuple(about["shape"]), self.found.description["bits"]
+        precision, signed = about["precision"], about["signed"]
+        form = (bits, signed, precision)
+
+        def make() -> Tensor:
+            return Tensor.adopt(
+                self.read(f"{kind}/{name}", shape, f"{'i' if signed else 'u'}{bits // 8}"), *form
+            )
+
+        return LazyTensor(shape, bits, precision, signed, make)
+
+    def read(self, key: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """An array of the record; one of another shape or dtype counts as damage."""
+        try:
+            array = self.found.read(key)
+            if array.shape != shape or array.dtype != np.dtype(dtype):
+                raise ValueError(f"{key} is {array.dtype} {array.shape}")
+            return array
+        except DAMAGED as error:
+            if self.restore is None:
+                file = getattr(self.found, "path", None)
+                raise InputError(f"the file is damaged: {error}", file=file) from error
+        self.found = self.restore()
+        return self.found.read(key)
+
+
+def profile_about(path: Path, profile: Profile) -> dict[str, Any]:
+    """What a workload's provenance says of a profile: file, SHA-256 of its content, how it was made."""
+    digest = hashlib.sha256(json.dumps(profile.to_dict(), sort_keys=True).encode()).hexdigest()
+    return {"file": path.name, "sha256": digest, **profile.about}
