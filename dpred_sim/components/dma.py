@@ -54,6 +54,39 @@ class Port:
         return end
 
 
+class ReadRequest:
+    """One request of a stream on its way in."""
+
+    __slots__ = ("channel", "dma", "index", "raw_bits", "size", "stream")
+
+    def __init__(
+        self, dma: ReadDma, stream: ReadStream, index: int, channel: int, size: int, raw_bits: int
+    ) -> None:
+        self.dma = dma
+        self.stream = stream
+        self.index = index
+        self.channel = channel
+        self.size = size
+        self.raw_bits = raw_bits
+
+    def done(self, end_ps: int) -> None:
+        """Its last bit has left DRAM: on over the links."""
+        dma, size = self.dma, self.size
+        first_ps = end_ps - dma.memory.transfer_ps(self.channel, size)
+        arrival = dma.port.carry(self.channel, first_ps, end_ps, size * 8, self.raw_bits)
+        at(dma.env, arrival, self.arrived)
+
+    def arrived(self, _: Event) -> None:
+        """It is in the buffer."""
+        dma, stream, size = self.dma, self.stream, self.size
+        dma.in_flight -= size
+        dma.bytes += size
+        stream.room.buffer.write_bits += self.raw_bits
+        span = dma.ledger.moved(stream.layer, stream.what, False, size, self.raw_bits, dma.name)
+        stream.arrived(self.index, span)
+        dma.pump()
+
+
 class ReadDma:
     """Fetches streams into a buffer.
 
@@ -70,7 +103,6 @@ class ReadDma:
         ledger: TrafficLedger,
         settings: TransferSettings,
         queues: int = 1,
-        refill: Callable[[], ReadStream | None] | None = None,
     ) -> None:
         self.env = env
         self.name = name
@@ -80,9 +112,10 @@ class ReadDma:
         self.settings = settings
         self.in_flight = 0
         self.bytes = 0
+        self.refill: Callable[[], ReadStream | None] | None = None
+        """Asked for the next stream when a queue is empty."""
         self._queues: list[deque[ReadStream]] = [deque() for _ in range(queues)]
         self._turn = 0
-        self.refill = refill
         self._pumping = False
 
     def add(self, stream: ReadStream, queue: int = 0) -> None:
@@ -93,7 +126,7 @@ class ReadDma:
 
     def pump(self) -> None:
         """Send whatever can be sent now."""
-        if self._pumping:
+        if self._pumping or self.in_flight >= self.settings.in_flight_bytes:
             return
         self._pumping = True
         idle = 0
@@ -126,37 +159,24 @@ class ReadDma:
             queue.append(stream)
         stream = queue[0]
         index = stream.issued
-        first, last = stream.bounds[index], stream.bounds[index + 1]
-        size = last - first
+        first = stream.bounds[index]
+        size = stream.bounds[index + 1] - first
         if self.in_flight and self.in_flight + size > self.settings.in_flight_bytes:
             return False
-        room = stream.rooms[index + 1] - stream.rooms[index]
-        if not stream.room.fits(room):
+        room_bits = stream.rooms[index + 1] - stream.rooms[index]
+        room = stream.room
+        if room.level_bits + room_bits > room.capacity_bits:
             return False
-        stream.room.take(room)
+        room.take(room_bits)
         stream.issued = index + 1
         if stream.issued == stream.requests:
             queue.popleft()
         self.in_flight += size
         address = stream.address + first
-        channel = self.memory.channel_of(address)
         raw_bits = stream.values[index + 1] - stream.values[index]
-
-        def done(end_ps: int) -> None:
-            first_ps = end_ps - self.memory.transfer_ps(channel, size)
-            arrival = self.port.carry(channel, first_ps, end_ps, size * 8, raw_bits)
-            at(self.env, arrival, arrived)
-
-        def arrived(_: Event) -> None:
-            self.in_flight -= size
-            self.bytes += size
-            stream.room.buffer.write_bits += raw_bits
-            span = self.ledger.moved(stream.layer, stream.what, False, size, raw_bits, self.name)
-            stream.arrived(index, span)
-            self.pump()
-
-        weights_of = stream.layer if stream.what == "weights" else None
-        self.memory.read(address, size, done, weights_of)
+        memory = self.memory
+        request = ReadRequest(self, stream, index, memory.channel_of(address), size, raw_bits)
+        memory.read(address, request, stream.layer if stream.what == "weights" else None)
         return True
 
 

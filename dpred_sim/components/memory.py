@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from dpred_sim.components.dram.channel import DramChannel
 
 Done = Callable[[int], None]
 READS_IN_CHANNEL_BYTES = 8 * 1024
 """Reads handed to a channel at a time (assumption): enough that its activates overlap its transfers."""
+
+
+class Reader(Protocol):
+    """Who asked for a read."""
+
+    size: int
+
+    def done(self, end_ps: int) -> None:
+        """Its last bit has crossed the data bus."""
 
 
 class _Arbiter:
@@ -24,31 +34,52 @@ class _Arbiter:
     drains its writes when nobody reads.
     """
 
-    __slots__ = ("activations", "channel", "handed_bytes", "hurry", "turn", "weights", "writes")
+    __slots__ = ("activations", "channel", "handed_bytes", "hurry", "memory", "turn", "weights", "writes")
 
-    def __init__(self, channel: DramChannel) -> None:
+    def __init__(self, memory: Memory, channel: DramChannel) -> None:
+        self.memory = memory
         self.channel = channel
-        self.activations: deque[tuple[int, int, Done]] = deque()
-        self.weights: deque[tuple[int, int, int, Done]] = deque()
+        self.activations: deque[_Read] = deque()
+        self.weights: deque[_Read] = deque()
         self.handed_bytes = 0
         self.writes = 0
         self.hurry = False
         self.turn = False
 
-    def pump(self, current_layer: int) -> None:
+    def pump(self) -> None:
         """Hand over requests while fewer than the bound are in the channel."""
+        activations, weights = self.activations, self.weights
         while self.handed_bytes < READS_IN_CHANNEL_BYTES:
-            activations, weights = self.activations, self.weights
-            needed = bool(weights) and weights[0][0] <= current_layer
+            needed = bool(weights) and weights[0].layer <= self.memory.current_layer
             if activations and not (needed and self.turn):
-                address, size, done = activations.popleft()
+                read = activations.popleft()
             elif weights and (needed or not self.hurry):
-                _, address, size, done = weights.popleft()
+                read = weights.popleft()
             else:
                 return
             self.turn = not self.turn
+            size = read.reader.size
             self.handed_bytes += size
-            self.channel.submit(address, size, False, done)
+            self.channel.submit(read.address, size, False, read.done)
+
+
+class _Read:
+    """A read in an arbiter's queue or in its channel."""
+
+    __slots__ = ("address", "arbiter", "layer", "reader")
+
+    def __init__(self, arbiter: _Arbiter, address: int, reader: Reader, layer: int) -> None:
+        self.arbiter = arbiter
+        self.address = address
+        self.reader = reader
+        self.layer = layer
+
+    def done(self, end_ps: int) -> None:
+        """Tell who asked, and let the next one in."""
+        arbiter = self.arbiter
+        arbiter.handed_bytes -= self.reader.size
+        self.reader.done(end_ps)
+        arbiter.pump()
 
 
 class Memory:
@@ -63,7 +94,7 @@ class Memory:
         self.interleave_bytes = interleave_bytes
         self.burst_bytes = max(channel.model.burst_bytes for channel in channels)
         self.current_layer = 0
-        self._arbiters = [_Arbiter(channel) for channel in channels]
+        self._arbiters = [_Arbiter(self, channel) for channel in channels]
         self._rates = [channel.model.peak_bytes_per_ps for channel in channels]
         self._next_address = 0
 
@@ -81,24 +112,18 @@ class Memory:
         """Index of the channel in which an address lies."""
         return address // self.interleave_bytes % len(self.channels)
 
-    def read(self, address: int, size_bytes: int, done: Done, weights_of: int | None) -> None:
-        """Queue a read; `done(end_ps)` is called when its last bit has crossed the data bus.
+    def read(self, address: int, reader: Reader, weights_of: int | None) -> None:
+        """Queue a read of `reader.size` bytes; `reader.done(end_ps)` is called at its end.
 
         `weights_of` is the layer whose weights are read, None for everything else.
         """
         index, local = self._local(address)
         arbiter = self._arbiters[index]
-
-        def finished(end_ps: int) -> None:
-            arbiter.handed_bytes -= size_bytes
-            done(end_ps)
-            arbiter.pump(self.current_layer)
-
         if weights_of is None:
-            arbiter.activations.append((local, size_bytes, finished))
+            arbiter.activations.append(_Read(arbiter, local, reader, 0))
         else:
-            arbiter.weights.append((weights_of, local, size_bytes, finished))
-        arbiter.pump(self.current_layer)
+            arbiter.weights.append(_Read(arbiter, local, reader, weights_of))
+        arbiter.pump()
 
     def write(self, address: int, size_bytes: int, done: Done) -> None:
         """Queue a write; the channel drains its write queue in batches."""
@@ -111,7 +136,7 @@ class Memory:
             done(end_ps)
             if arbiter.hurry and not arbiter.writes:
                 arbiter.hurry = False
-                arbiter.pump(self.current_layer)
+                arbiter.pump()
 
         self.channels[index].submit(local, size_bytes, True, finished)
 

@@ -103,8 +103,6 @@ def collect(simulation: Simulation, complete: bool) -> RunResult:
     now = simulation.layers[-1].end_ps if complete else int(simulation.env.now)
     for layer in simulation.layers:
         layer.traffic = simulation.ledger.traffic(layer.index)
-        for kind, traffic in layer.traffic.items():
-            del kind, traffic
     return RunResult(
         workload=workload.name,
         source=workload.source,

@@ -22,8 +22,8 @@ class Ledger:
         self.layer_names = layer_names
         self.endpoints = endpoints
         self.probe = probe
-        self.layers = [{kind: Traffic() for kind in TRAFFIC_KINDS} for _ in layer_names]
-        self.raw_bits = [dict.fromkeys(TRAFFIC_KINDS, (0, 0)) for _ in layer_names]
+        # Stored bytes and raw bits read, then written.
+        self._counts = [{kind: [0, 0, 0, 0] for kind in TRAFFIC_KINDS} for _ in layer_names]
         self.stored_bytes = 0
         self.stored_raw_bits = 0
         self._recent: deque[tuple[int, str, str, int, int, int]] = deque(maxlen=RECENT)
@@ -31,17 +31,16 @@ class Ledger:
 
     def moved(self, layer: int, what: str, write: bool, stored: int, raw_bits: int, engine: str) -> int:
         """A request completed."""
-        traffic = self.layers[layer][what]
-        read_bits, write_bits = self.raw_bits[layer][what]
+        counts = self._counts[layer][what]
         if write:
-            traffic.write_bytes += stored
-            self.raw_bits[layer][what] = (read_bits, write_bits + raw_bits)
+            counts[2] += stored
+            counts[3] += raw_bits
         else:
-            traffic.read_bytes += stored
-            self.raw_bits[layer][what] = (read_bits + raw_bits, write_bits)
+            counts[0] += stored
+            counts[1] += raw_bits
         self.stored_bytes += stored
         self.stored_raw_bits += raw_bits
-        now = 0 if self.env is None else int(self.env.now)
+        now = int(self.env.now) if self.env is not None else 0
         self._recent.append((now, engine, what, layer, stored, raw_bits))
         if not self._listening:
             return NO_SPAN
@@ -50,12 +49,16 @@ class Ledger:
         return self.probe.span(engine, "busy", now, now, name, what, NO_SPAN)
 
     def traffic(self, layer: int) -> dict[str, Traffic]:
-        """Traffic of one layer by kind, raw bits rounded to bytes."""
-        rows = self.layers[layer]
-        for kind, (read_bits, write_bits) in self.raw_bits[layer].items():
-            rows[kind].raw_read_bytes = -(-read_bits // 8)
-            rows[kind].raw_write_bytes = -(-write_bits // 8)
-        return rows
+        """Traffic of one layer by kind, raw bits rounded up to bytes."""
+        return {
+            kind: Traffic(
+                read_bytes=read,
+                write_bytes=written,
+                raw_read_bytes=-(-read_bits // 8),
+                raw_write_bytes=-(-written_bits // 8),
+            )
+            for kind, (read, read_bits, written, written_bits) in self._counts[layer].items()
+        }
 
     def recent(self) -> tuple[Transfer, ...]:
         """The last transfers, oldest first."""
