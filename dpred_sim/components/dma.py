@@ -69,14 +69,13 @@ class ReadRequest:
         self.size = size
         self.raw_bits = raw_bits
 
-    def done(self, end_ps: int) -> None:
-        """Its last bit has left DRAM: on over the links."""
+    def carry(self, end_ps: int) -> int:
+        """When it is in the buffer: its last bit leaves DRAM at `end_ps`, then come the links."""
         dma, size = self.dma, self.size
         first_ps = end_ps - dma.memory.transfer_ps(self.channel, size)
-        arrival = dma.port.carry(self.channel, first_ps, end_ps, size * 8, self.raw_bits)
-        at(dma.env, arrival, self.arrived)
+        return dma.port.carry(self.channel, first_ps, end_ps, size * 8, self.raw_bits)
 
-    def arrived(self, _: Event) -> None:
+    def arrived(self) -> None:
         """It is in the buffer."""
         dma, stream, size = self.dma, self.stream, self.size
         dma.in_flight -= size

@@ -105,7 +105,6 @@ def _rows(
                 room,
                 machine.settings.request_bytes,
                 burst,
-                pointer_bytes=4 * tensor.pointers(part, rows - resident),
                 spare_room=spare,
             )
         )

@@ -83,11 +83,6 @@ class TensorState:
         ends[-1] = -(-int(ends[-1]) // burst_bytes) * burst_bytes
         return ends
 
-    def pointers(self, channels: Range, rows: int) -> int:
-        """Pointers in so many rows: one for each slab that overlaps `channels`."""
-        first, last = channels
-        return rows * sum(1 for slab in self.slabs if slab[0] < last and slab[1] > first)
-
 
 LayerTensors = tuple[TensorState, TensorState | None, TensorState]
 """What a layer reads, its shortcut, what it writes."""

@@ -23,8 +23,11 @@ class Reader(Protocol):
 
     size: int
 
-    def done(self, end_ps: int) -> None:
-        """Its last bit has crossed the data bus."""
+    def carry(self, end_ps: int) -> int:
+        """When the request has arrived whose last bit crosses the data bus at `end_ps`."""
+
+    def arrived(self) -> None:
+        """It has."""
 
 
 class _Arbiter:
@@ -60,7 +63,7 @@ class _Arbiter:
             self.turn = not self.turn
             size = read.reader.size
             self.handed_bytes += size
-            self.channel.submit(read.address, size, False, read.done)
+            self.channel.submit(read.address, size, False, read.done, read.reader.carry)
 
 
 class _Read:
@@ -74,11 +77,11 @@ class _Read:
         self.reader = reader
         self.layer = layer
 
-    def done(self, end_ps: int) -> None:
+    def done(self, _: int) -> None:
         """Tell who asked, and let the next one in."""
         arbiter = self.arbiter
         arbiter.handed_bytes -= self.reader.size
-        self.reader.done(end_ps)
+        self.reader.arrived()
         arbiter.pump()
 
 
@@ -113,7 +116,7 @@ class Memory:
         return address // self.interleave_bytes % len(self.channels)
 
     def read(self, address: int, reader: Reader, weights_of: int | None) -> None:
-        """Queue a read of `reader.size` bytes; `reader.done(end_ps)` is called at its end.
+        """Queue a read of `reader.size` bytes; `reader.arrived()` is called when it is there.
 
         `weights_of` is the layer whose weights are read, None for everything else.
         """

@@ -15,7 +15,7 @@ class ReadStream:
 
     `byte_marks` are offsets in the container at which something is complete (a row, a step);
     `room_bits` and `value_bits` are how much buffer room, and how many raw bits of values, everything
-    before each mark takes. In between, both are interpolated. `pointers` counts the pointers inside.
+    before each mark takes. In between, both are interpolated.
     """
 
     __slots__ = (
@@ -28,7 +28,6 @@ class ReadStream:
         "cause",
         "issued",
         "layer",
-        "pointer_bytes",
         "room",
         "rooms",
         "values",
@@ -48,7 +47,6 @@ class ReadStream:
         room: Room,
         request_bytes: int,
         burst_bytes: int,
-        pointer_bytes: int = 0,
         spare_room: int | None = None,
     ) -> None:
         self._env = env
@@ -56,7 +54,6 @@ class ReadStream:
         self.layer = layer
         self.address = address
         self.room = room
-        self.pointer_bytes = pointer_bytes
         end = int(byte_marks[-1])
         while True:
             bounds = _request_bounds(address, end, request_bytes)

@@ -9,8 +9,6 @@ from dpred_sim.components.machine import Machine
 from dpred_sim.components.stream import ReadStream
 from dpred_sim.schedule.job import LayerJob
 
-POINTER_BYTES = 4
-
 
 class WeightFeed:
     """Hands the weight DMA one stream after another.
@@ -52,7 +50,6 @@ class WeightFeed:
                 room,
                 machine.settings.request_bytes,
                 machine.memory.burst_bytes,
-                pointer_bytes=POINTER_BYTES,
                 spare_room=None if job.schedule.window_parallel else room.capacity_bits // 2,
             )
         return stream

@@ -21,8 +21,6 @@ class Traffic:
     write_bytes: int = 0
     raw_read_bytes: int = 0
     raw_write_bytes: int = 0
-    pointer_bytes: int = 0
-    """Part of the stored bytes that are pointers."""
 
     @property
     def stored(self) -> int:
