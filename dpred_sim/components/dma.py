@@ -114,8 +114,11 @@ class ReadDma:
         self.refill: Callable[[], ReadStream | None] | None = None
         """Asked for the next stream when a queue is empty."""
         self._queues: list[deque[ReadStream]] = [deque() for _ in range(queues)]
+        self.room_wait_ps = 0
+        """Time with nothing under way because what comes next had no room."""
         self._turn = 0
         self._pumping = False
+        self._no_room_since = -1
 
     def add(self, stream: ReadStream, queue: int = 0) -> None:
         """Append a stream to a queue."""
@@ -137,6 +140,12 @@ class ReadDma:
                 idle += 1
             self._turn = (self._turn + 1) % len(queues)
         self._pumping = False
+        if self.in_flight:
+            if self._no_room_since >= 0:
+                self.room_wait_ps += int(self.env.now) - self._no_room_since
+                self._no_room_since = -1
+        elif self._no_room_since < 0 and any(queues):
+            self._no_room_since = int(self.env.now)
 
     def waiting_for(self) -> str | None:
         """What the head of the first blocked queue waits for, in words."""

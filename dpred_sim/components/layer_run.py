@@ -27,6 +27,8 @@ class PartialSums:
     """(cluster, bytes) -> the stream that reads them back."""
     written: dict[int, OutputStream] = field(default_factory=dict)
     reading: dict[int, ReadStream] = field(default_factory=dict)
+    sweep: dict[int, int] = field(default_factory=dict)
+    """Sweep of each cluster whose partial sums are being written."""
     position: dict[int, int] = field(default_factory=dict)
     """Bytes of the current chunk behind each cluster's passes, written."""
     used: dict[int, int] = field(default_factory=dict)
@@ -120,7 +122,8 @@ class LayerRun:
             raise ValueError("a cut block needs a place for its partial sums")
         total = self.job.layer.windows * filters * PARTIAL_SUM_BITS // 8
         stream = sums.written.get(cluster)
-        if stream is None or stream.ready >= total:
+        if stream is None or sums.sweep.get(cluster) != item.sweep:
+            sums.sweep[cluster] = item.sweep
             ends = np.array([0, total], dtype=np.int64)
             stream = OutputStream("partial_sums", sums.addresses[cluster], ends, ends * 8)
             sums.written[cluster] = stream

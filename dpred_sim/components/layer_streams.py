@@ -89,7 +89,9 @@ def _rows(
         spare = None
         if not held:
             widest = int(np.diff(prefix)[resident:].max())
-            spare = max(1, room.capacity_bits - min(rows - resident, span) * widest)
+            # Rows of one pass take half of the room, or what one window set needs; a request the rest.
+            needed = max(room.capacity_bits // 2, min(rows - resident, span) * widest)
+            spare = max(1, room.capacity_bits - needed)
         values = np.arange(rows - resident + 1, dtype=np.int64) * (
             width * (part[1] - part[0]) * machine.value_bits
         )

@@ -30,6 +30,8 @@ def layer_needs(
     set_room = geometry.output_span * job.layer.filters * machine.value_bits
     if job.chunks > 1:
         set_room = job.schedule.windows_per_set * job.largest_block * 2 * PARTIAL_SUM_BITS
+        # Partial sums come back in bursts, which need not end where a window set does.
+        set_room += 4 * 8 * machine.memory.burst_bytes
     shortcut = None
     if adds is not None:
         rows = adds.offchip.shape[0]

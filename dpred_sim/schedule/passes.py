@@ -152,11 +152,17 @@ def _prefix(work: LayerWork, index: int) -> NDArray[np.int64]:
 
 
 def _runs(geometry: SetGeometry, run_rows: int, limits: PassLimits) -> Iterator[tuple[int, int]]:
-    """Runs of window sets that read at most `run_rows` rows and complete what staging can hold."""
+    """Runs of window sets that read at most `run_rows` rows, and stay within the room of the others.
+
+    What a run reads and completes stays until its last block is done: shortcut rows and outputs too.
+    """
     sets = len(geometry.first_row)
     first = 0
     while first < sets:
         last = int(np.searchsorted(geometry.last_row, geometry.first_row[first] + run_rows, side="left"))
+        if limits.window_rows is not None:
+            bound = geometry.first_window_row[first] + limits.window_rows
+            last = min(last, int(np.searchsorted(geometry.last_window_row, bound, side="left")))
         if limits.outputs is not None:
             room = geometry.outputs[first] + limits.outputs
             last = min(last, int(np.searchsorted(geometry.outputs, room, side="right")) - 1)

@@ -105,11 +105,14 @@ def plan_layer(needs: LayerNeeds) -> LayerPlan:
 
     Raises InputError when not even one window set fits.
     """
-    candidates = [
-        plan
-        for order, hold in (("filters", True), ("windows", False), ("filters", False))
-        if (plan := _candidate(needs, order, hold)) is not None  # type: ignore[arg-type]
+    shapes: list[tuple[LoopOrder, bool, bool]] = [
+        ("filters", True, False),
+        ("windows", False, False),
+        ("windows", False, True),
+        ("filters", False, False),
     ]
+    plans = [_candidate(needs, order, hold, widest) for order, hold, widest in shapes]
+    candidates = [plan for plan in plans if plan is not None]
     if not candidates:
         raise InputError(
             "one window set and its outputs do not fit the activation buffer",
@@ -120,52 +123,70 @@ def plan_layer(needs: LayerNeeds) -> LayerPlan:
     return min(candidates, key=lambda plan: plan.traffic_bytes)
 
 
-def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool) -> LayerPlan | None:
+def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) -> LayerPlan | None:
+    """One way to run the layer, or None where it does not fit.
+
+    `hold` keeps all activations once they came; `widest` gives them, and outputs on their way out, all
+    the room there is, so that weights that do not fit are fetched for few long runs.
+    """
     acts = needs.activations
     if order == "windows" and needs.chunked:
         return None
-    least = acts.minimum_room
-    if hold:
-        window = acts.streamed_room
-    else:
-        window = min(acts.streamed_room, 2 * least + WINDOW_SLACK_BITS)
-    shortcut = 0
-    least_shortcut = 0
-    if needs.shortcut is not None:
-        least_shortcut = needs.shortcut.minimum_room
-        shortcut = min(needs.shortcut.streamed_room, 2 * least_shortcut + WINDOW_SLACK_BITS)
-    blocks = needs.weight_blocks if order == "windows" else 1
-    staging = min(int(needs.output_row_room.sum()), 4 * needs.set_output_room + WINDOW_SLACK_BITS)
-    least_staging = 2 * needs.set_output_room
-    if hold:
-        least = window
-    spare = needs.free_room - least - least_shortcut - least_staging
-    if spare < 0:
+    rooms = _rooms(needs, hold, widest)
+    if rooms is None:
         return None
-    # Wishes beyond the least are cut in the same proportion when room is short.
-    wished = (window - least) + (shortcut - least_shortcut) + max(0, staging - least_staging)
-    share = min(1.0, spare / wished) if wished else 1.0
-    window = least + int((window - least) * share)
-    shortcut = least_shortcut + int((shortcut - least_shortcut) * share)
-    staging = least_staging + int(max(0, staging - least_staging) * share)
+    window, shortcut, staging = rooms
+    outputs = needs.output_row_room
+    everything = int(outputs.sum())
     room = min(needs.free_room - window - shortcut, needs.keep_room)
-    everything = int(needs.output_row_room.sum())
     if everything <= room and not needs.chunked:
-        kept = len(needs.output_row_room)
-        staging = 0
+        kept, staging = len(outputs), 0
     else:
         room = min(needs.free_room - window - shortcut - staging, needs.keep_room)
-        kept = int(np.searchsorted(np.cumsum(needs.output_row_room), room, side="right")) if room > 0 else 0
-    spilled = int(needs.output_row_room[kept:].sum())
+        kept = int(np.searchsorted(np.cumsum(outputs), room, side="right")) if room > 0 else 0
     run_rows = _run_rows(acts, window)
-    sweeps = 1
-    if order == "windows" and not needs.weights_fit and blocks > 1:
-        sweeps = max(1, -(-len(acts.row_room) // run_rows))
+    fetches = 1
+    if order == "windows" and not needs.weights_fit and needs.weight_blocks > 1:
+        fetches = _runs_of(acts, window)
+        if needs.shortcut is not None:
+            fetches = max(fetches, _runs_of(needs.shortcut, shortcut))
+        if staging:
+            fetches = max(fetches, -(-everything // (staging // 2)))
     traffic = acts.stored_bytes if hold or order == "windows" else acts.sweep_bytes
-    traffic += needs.weight_bytes * sweeps
+    traffic += needs.weight_bytes * fetches
     # The stored size of outputs is not known yet: they count raw.
-    traffic += spilled // 8 * (1 + needs.output_readers)
+    traffic += int(outputs[kept:].sum()) // 8 * (1 + needs.output_readers)
     return LayerPlan(order, hold, window, shortcut, staging, kept, run_rows, traffic)
+
+
+def _rooms(needs: LayerNeeds, hold: bool, widest: bool) -> tuple[int, int, int] | None:
+    """Room for activations, the shortcut and outputs on their way out; None where not even the least fits.
+
+    What is wished beyond the least is cut in the same proportion when room is short.
+    """
+    acts, shortcut = needs.activations, needs.shortcut
+    whole = acts.streamed_room
+    least = [whole if hold else acts.minimum_room, 0, 2 * needs.set_output_room]
+    wish = [whole if hold or widest else min(whole, 2 * acts.minimum_room + WINDOW_SLACK_BITS), 0, 0]
+    if shortcut is not None:
+        least[1] = shortcut.minimum_room
+        wish[1] = min(shortcut.streamed_room, 2 * least[1] + WINDOW_SLACK_BITS)
+    everything = int(needs.output_row_room.sum())
+    wish[2] = 2 * everything if widest else min(everything, 2 * least[2] + WINDOW_SLACK_BITS)
+    spare = needs.free_room - sum(least)
+    if spare < 0:
+        return None
+    extra = [max(0, w - n) for w, n in zip(wish, least, strict=True)]
+    share = min(1.0, spare / sum(extra)) if any(extra) else 1.0
+    window, adds, staging = (n + int(e * share) for n, e in zip(least, extra, strict=True))
+    return window, adds, staging
+
+
+def _runs_of(stream: StreamNeeds, window: int) -> int:
+    """Runs of order `windows` that the room of one stream allows."""
+    if window >= stream.streamed_room:
+        return 1
+    return -(-len(stream.row_room) // max(1, _run_rows(stream, window) - stream.span + 1))
 
 
 def _run_rows(acts: StreamNeeds, window: int) -> int:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STALL_SHARE = 0.1
 """A layer whose waits take less than this share is called bound by compute."""
+DRAM_SHARE = 0.5
+"""A layer that waits for data is bound by DRAM when its data bus is busy for at least this share."""
 WIDTH_GROUP = 16
 """Group size of the mean widths in reports."""
 
@@ -48,6 +50,9 @@ def layer_result(simulation: Simulation, work: LayerRun) -> LayerResult:
     waits = {reason: ps // period for reason, ps in busiest.layer_waits_ps.items()}
     tail = work.end_ps - busiest.since_ps
     waits["output"] = waits.get("output", 0) + max(0, tail) // period
+    bound_by = _bound_by(simulation, work, waits, period, previous)
+    for dma in (machine.weight_dma, machine.activation_dma):
+        simulation.room_wait_ps[dma.name] = dma.room_wait_ps
     return LayerResult(
         index=work.index,
         name=simulation.layer_names[work.index],
@@ -58,7 +63,7 @@ def layer_result(simulation: Simulation, work: LayerRun) -> LayerResult:
         compute_cycles=max((sum(item.cycles for item in own) for own in work.passes), default=0),
         ideal_cycles=job.ideal_cycles,
         stall_cycles={reason: count for reason, count in sorted(waits.items()) if count},
-        bound_by=_bound_by(simulation, work, waits, period, previous),
+        bound_by=bound_by,
         macs=work.macs_done,
         passes=sum(len(own) for own in work.passes),
         loop_order=work.plan.order if job.blocks else "memory",
@@ -72,26 +77,33 @@ def _bound_by(
     simulation: Simulation, work: LayerRun, waits: dict[str, int], period: int, previous: int
 ) -> str:
     """What limited a layer: its longest kind of delay, once delays take a tenth of it."""
+    channels = simulation.system.channels
+    busy = sum(channel.breakdown(work.end_ps)["busy_ps"] for channel in channels)
+    dram_share = (busy - simulation.dram_busy_ps) / max(1, work.end_ps - previous) / len(channels)
+    simulation.dram_busy_ps = busy
     total = max(1, (work.end_ps - previous) // period)
-    delays = {"activation path": 0, "weight path": 0}
-    for name, ps in work.path_extra_ps.items():
-        delays[name] = ps // period
+    worst_wait = max(waits.values(), default=0)
+    delays = {name: ps // period for name, ps in work.path_extra_ps.items()}
     for reason, count in waits.items():
-        name = {"bus": "output bus"}.get(reason, "dram")
-        if reason in ("layer_barrier", "no_filters", "finished"):
-            continue
-        delays[name] = delays.get(name, 0) + count
-    name, worst = max(delays.items(), key=lambda pair: pair[1])
+        if reason not in ("layer_barrier", "no_filters", "finished"):
+            name = "output bus" if reason == "bus" else "dram"
+            delays[name] = delays.get(name, 0) + count
+    name, worst = max(delays.items(), key=lambda pair: pair[1], default=("compute", 0))
     if work.job.blocks and worst < STALL_SHARE * total:
         return "compute"
-    if name == "dram":
-        busy = sum(channel.breakdown(work.end_ps)["busy_ps"] for channel in simulation.system.channels)
-        before = simulation.dram_busy_ps
-        simulation.dram_busy_ps = busy
-        share = (busy - before) / max(1, work.end_ps - previous) / len(simulation.system.channels)
-        if share < 0.5:
-            return "start-up"
-    return name
+    if name != "dram" or dram_share >= DRAM_SHARE:
+        return name
+    # Data came late and yet DRAM was mostly idle: there was no room for it, or the layer is so short
+    # that its fill and drain are all there is.
+    machine = simulation.system.machine
+    for dma, buffer, reason in (
+        (machine.weight_dma, machine.weights[0], "weights"),
+        (machine.activation_dma, machine.activations, "activations"),
+    ):
+        waited = dma.room_wait_ps - simulation.room_wait_ps.get(dma.name, 0)
+        if waits.get(reason, 0) == worst_wait and waited >= STALL_SHARE * total * period:
+            return f"room in {buffer.name}"
+    return "start-up"
 
 
 def collect(simulation: Simulation, complete: bool) -> RunResult:

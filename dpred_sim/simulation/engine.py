@@ -62,6 +62,7 @@ class Simulation:
         self._layer_work = [max(1, job.schedule.total) for job in self.jobs] * batch
         self._finished = False
         self.dram_busy_ps = 0
+        self.room_wait_ps: dict[str, int] = {}
         self.sequencer = build_sequencer(workload, self.system, self.jobs, batch, self._layer_ended)
 
     def advance(self, max_events: int = 10_000) -> bool:

@@ -53,7 +53,7 @@ class LayerResult:
     stall_cycles: dict[str, int]
     """Waits of the busiest cluster by reason (see probe.WAITS)."""
     bound_by: str
-    """What limited the layer: compute, dram, a component's name, or start-up."""
+    """What limited the layer: compute, dram, a path, room in a buffer, or start-up (fill and drain)."""
     macs: int
     passes: int
     loop_order: str

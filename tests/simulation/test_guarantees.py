@@ -8,17 +8,22 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpred_sim.components.dma import TransferSettings
+from dpred_sim.components.planning import reserve_bits
 from dpred_sim.errors import InputError
 from dpred_sim.schedule.passes import PassLimits
 from dpred_sim.simulation.build import Settings
 from dpred_sim.simulation.engine import Simulation
 from dpred_sim.simulation.systems import load_topology
-from tests.networks import random_workload
+from dpred_sim.workload.layer import Layer
+from dpred_sim.workload.network import Network
+from dpred_sim.workload.workload import Workload
+from tests.networks import random_workload, spiky
 
 BASES = {
     name: load_topology(name)
@@ -66,6 +71,29 @@ def test_random_runs_keep_every_guarantee(seed):
     assert moved <= result.peak_bytes_per_second * seconds
     for channel in simulation.system.channels:
         assert sum(channel.breakdown(result.time_ps).values()) == result.time_ps
+
+
+@given(seed=st.integers(0, 100_000), share=st.sampled_from([1.0, 1.0, 1.05, 1.3, 2.0]))
+@settings(max_examples=30, deadline=None)
+def test_the_smallest_buffer_that_is_allowed_never_deadlocks(seed, share):
+    """Everything spills, windows are as small as they get, blocks are cut."""
+    rnd = random.Random(seed)
+    workload = random_workload(seed, bits=rnd.choice([8, 16]), layers=rnd.randint(2, 8))
+    tiles = rnd.choice([1, 2, 4])
+    changes = [f"nodes.weights.size={rnd.choice([1, 2, 4, 8])} KiB"]
+    changes += [f"nodes.tile.count={tiles}", f"nodes.weights.count={tiles}"]
+    base = BASES[rnd.choice(sorted(BASES))]
+    try:
+        roomy = Simulation(workload, base.with_set([*changes, "nodes.activations.size=64 MiB"]))
+        machine = roomy.system.machine
+        least = reserve_bits(machine, roomy.jobs, roomy.sequencer.tensors)
+        tight = base.with_set([*changes, f"nodes.activations.size={int(least * share)} bit"])
+        assert Simulation(workload, tight).run().complete
+        too_small = base.with_set([*changes, f"nodes.activations.size={least - 1} bit"])
+        with pytest.raises(InputError, match="too small"):
+            Simulation(workload, too_small)
+    except InputError as error:
+        assert "fit" in str(error)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -184,3 +212,38 @@ def test_several_clusters_share_a_layer(tmp_path):
         single = Simulation(workload, BASES["dadiannao_ddr4"]).run()
         assert sum(x.macs for x in result.layers) == sum(x.macs for x in single.layers)
         assert result.traffic["paper_traffic"] == single.traffic["paper_traffic"]
+
+
+def test_a_shared_weight_buffer_must_feed_all_tiles(tmp_path):
+    """One buffer with one port in place of sixteen makes the baseline sixteen times slower."""
+    rng = np.random.default_rng(12)
+    layer = Layer.conv2d("wide", spiky(rng, (16, 16, 64), 16, False), spiky(rng, (256, 3, 3, 64), 16, True))
+    network = Network()
+    network.add(layer)
+    workload = Workload("wide", network, 16, source="random values", synthetic=True)
+    document = BASES["dadiannao_ddr4"].to_dict()
+    document["nodes"]["weights"].pop("count")
+    document["nodes"]["weights"]["size"] = "8 MiB"
+    for link in document["links"]:
+        link.pop("name", None)
+        if link["to"] == "weights[*]":
+            link["to"], link["medium"] = "weights", "point"
+        if link["from"] == "weights[i]":
+            link["from"], link["to"], link["medium"] = "weights", "tile[*]", "bus"
+    path = tmp_path / "shared.yaml"
+    path.write_text(json.dumps(document))
+    shared = Simulation(workload, load_topology(path).with_ideal_memory()).run()
+    own = Simulation(workload, BASES["dadiannao_ddr4"].with_ideal_memory()).run()
+    assert own.layers[0].bound_by == "compute"
+    assert shared.layers[0].bound_by == "weight path"
+    assert shared.total_cycles == pytest.approx(16 * own.total_cycles, rel=0.02)
+
+
+def test_reading_bricks_anew_every_step_takes_longer():
+    workload = random_workload(14, layers=2)
+    narrow = BASES["stripes_ddr4"].with_set(["links.activations->dispatcher.width=64 bit"])
+    anew = narrow.with_set(["nodes.dispatcher.reuse=none"])
+    once, every = Simulation(workload, narrow).run(), Simulation(workload, anew).run()
+    kernel = max(node.layer.kernel[0] for node in workload.network)
+    assert every.total_cycles >= once.total_cycles
+    assert kernel == 1 or every.total_cycles > once.total_cycles
