@@ -208,7 +208,12 @@ def _demand_table(demands: list[Demand], every: bool) -> str:
     verdict = (
         f"limited in some layer by: {', '.join(limiting)}" if limiting else "no link or port limits any layer"
     )
-    return "\n".join([*text_table(columns, rows), "", verdict])
+    note = (
+        "dram: as if nothing stayed on chip between layers and no weights came ahead of their layer;\n"
+        "a run keeps what fits and fetches weights early, so it may wait for less"
+    )
+    notes = [note] if any(demand.kind == "memory" and demand.limits for demand in demands) else []
+    return "\n".join([*text_table(columns, rows), "", verdict, *notes])
 
 
 def _tightest(demands: list[Demand]) -> list[Demand]:

@@ -44,7 +44,8 @@ def text_table(
     body = [line(row) for row in rows]
     cut = len(body) - totals
     below = [rule, *body[cut:]] if totals else []
-    return [line(heads[0]), line(heads[1]), rule, *body[:cut], *below]
+    head = [line(row) for row in heads if any(row)]
+    return [*head, rule, *body[:cut], *below]
 
 
 def run_title(result: RunResult) -> list[str]:
