@@ -1,0 +1,136 @@
+"""The design contract: how a tile spends cycles on a layer.
+
+A design owns its loop nest and hands out a `Schedule`; nothing else in the package knows a design by
+name. A schedule is a list of *steps* in counting order (block, window set, inner step), where a
+*block* is one filter block of one group, and an *inner step* one (kernel y, kernel x, channel chunk).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpred_sim.registry import Registry
+from dpred_sim.workload.layer import Layer
+
+Range = tuple[int, int]
+"""Half open [start, stop)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One filter block of one group: what all tiles of the design work on at a time.
+
+    `filters` is the range of output channels, `tile_filters` its part for each tile that has work,
+    `channels` the range of activation channels that it reads.
+    """
+
+    filters: Range
+    tile_filters: tuple[Range, ...]
+    channels: Range
+
+
+class Schedule(ABC):
+    """The steps of a layer on a design.
+
+    The layer may be a rearranged one (space to depth): sizes of weights follow `layer`, sizes of
+    activations and outputs the layer that was asked for, `original`.
+    Step s = (block * sets + window_set) * inner + inner_step; every block has the same number of each.
+    """
+
+    original: Layer
+    layer: Layer
+    blocks: tuple[Block, ...]
+    sets: int
+    """Window sets a block."""
+    inner: int
+    """Inner steps of one window set and block."""
+    windows_per_set: int
+    """Windows of a set, in raster order; the last set may be short."""
+    inner_channels: NDArray[np.int32]
+    """(inner, 2): first and last + 1 channel of the chunk, relative to the block's channels."""
+    window_parallel: bool
+    """False for the fully connected nest: one window, steps dealt over the columns."""
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.blocks) * self.sets * self.inner
+
+    @abstractmethod
+    def cycles(self, start: ArrayLike, stop: ArrayLike) -> NDArray[np.int64]:
+        """Cycles of the steps [start, stop): an O(1) look-up an element, vectorised over both.
+
+        Additive: cycles(a, b) + cycles(b, c) == cycles(a, c). Where steps overlap (run-ahead, round
+        robin) this is the distance of the finish times, so history is carried.
+        """
+
+    @property
+    def total(self) -> int:
+        """Compute cycles of the layer with perfect memory."""
+        return int(self.cycles(0, self.steps))
+
+    def set_cycles(self, block: int, inner: Range | None = None) -> NDArray[np.int64]:
+        """Cycles of each window set of one block (of a range of its inner steps), shape (sets,)."""
+        first, last = (0, self.inner) if inner is None else inner
+        base = (block * self.sets + np.arange(self.sets, dtype=np.int64)) * self.inner
+        return self.cycles(base + first, base + last)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCycles:
+    """Compute cycles of one layer with perfect memory."""
+
+    total: int
+    steps: int
+    macs: int
+
+
+class Design(ABC):
+    """Base of all designs. Subclasses are frozen dataclasses whose fields are the parameters."""
+
+    lanes: int
+    columns: int
+    rows: int
+    tiles: int
+    pe_width: int
+
+    @abstractmethod
+    def schedule(self, layer: Layer, rows: int | None = None) -> Schedule:
+        """Steps of a layer; `rows` limits how many rows (filters) of a tile are used.
+
+        Raises InputError for a layer that the hardware could not run.
+        """
+
+    def layer_cycles(self, layer: Layer) -> LayerCycles:
+        """Compute cycles of one layer, memory ignored."""
+        schedule = self.schedule(layer)
+        return LayerCycles(schedule.total, schedule.steps, layer.macs)
+
+    def entering_bits(self, layer: Layer) -> NDArray[np.uint8] | None:
+        """How many low bits of each activation enter a unit, one bit a cycle; None: whole values at once.
+
+        Shape of `layer.activations`, or one that broadcasts to it. `--verify` recomputes outputs from just
+        these bits. Raises InputError for an option whose way to compute is not modelled value by value.
+        """
+        return None
+
+
+DESIGNS: Registry[type[Design]] = Registry("design", "dpred_sim.designs", "dpred_sim.designs")
+register = DESIGNS.register
+
+TileSplit = Literal["filters", "windows"]
+Depthwise = Literal["one_tile", "spread"]
+
+
+def design(name: str, **parameters: Any) -> Design:
+    """A design by name, such as `design("dpred_stripes", lanes=16, columns=16, rows=16, tiles=16)`.
+
+    Raises InputError for an unknown name or parameter, or a value that is not allowed.
+    """
+    made: Design = DESIGNS.create(name, parameters)
+    return made

@@ -1,0 +1,67 @@
+"""Bit Fusion: units that fuse into one wide or many narrow multipliers, per layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dpred_sim.designs.base import register
+from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign, check_choice
+from dpred_sim.errors import InputError
+from dpred_sim.workload.layer import Layer
+
+
+@register("bit_fusion")
+@dataclass(frozen=True, kw_only=True)
+class BitFusion(NestDesign):
+    """A systolic array of `rows` (filters) x `lanes` fusion units (Sharma et al., ISCA'18).
+
+    Precisions are rounded up to powers of two, at least 2. A unit does one product of two
+    `pe_width`-bit values a cycle, (`pe_width` / p) times as many for each operand that is narrower,
+    as more channels at a time, and takes p / `pe_width` times as long for each that is wider.
+    Conv groups, depthwise layers too, run one after another whatever `depthwise` says.
+    Raises InputError for a value that is not allowed.
+    """
+
+    columns: int = 1
+    rows: int = 32
+    tiles: int = 1
+    pe_width: int = 8
+    space_to_depth: bool = False
+
+    def __post_init__(self) -> None:
+        NestDesign.__post_init__(self)
+        check_choice(self, "columns", (1,))
+        if self.pe_width not in (2, 4, 8, 16):
+            raise InputError(
+                "bad design parameter", field="pe_width", found=self.pe_width, allowed=(2, 4, 8, 16)
+            )
+
+    def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
+        """Steps of a layer, all alike; raises InputError for a layer that cannot run."""
+        nest = Nest(self, layer, rows, fused=self._fused(layer))
+        return ConstantSchedule(nest, self._time(layer))
+
+    def _fused(self, layer: Layer) -> int:
+        """Products that a unit does at a time."""
+        products = 1
+        for bits in precisions(layer):
+            products *= self.pe_width // min(bits, self.pe_width)
+        return products
+
+    def _time(self, layer: Layer) -> int:
+        cycles = 1
+        for bits in precisions(layer):
+            cycles *= max(bits, self.pe_width) // self.pe_width
+        return cycles
+
+    def work_bits(self, layer: Layer) -> int:
+        """Product of the rounded precisions, summed over the multiply-accumulates."""
+        activations, weights = precisions(layer)
+        return layer.macs * activations * weights
+
+
+def precisions(layer: Layer) -> tuple[int, int]:
+    """Precisions of activations and weights, rounded up to powers of two, at least 2."""
+    weights = layer.activations if layer.weights is None else layer.weights
+    a, w = (1 << (max(tensor.precision, 2) - 1).bit_length() for tensor in (layer.activations, weights))
+    return a, w

@@ -1,0 +1,122 @@
+"""Loom: activations and weights both enter bit by bit."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpred_sim.designs.base import register
+from dpred_sim.designs.bricks import (
+    brick_bits,
+    chunk_costs,
+    group_costs,
+    own_bits,
+    plain_bricks,
+    set_maximum,
+)
+from dpred_sim.designs.loop_nest import (
+    FinishSchedule,
+    Nest,
+    NestDesign,
+    NestSchedule,
+    PrefixSchedule,
+    check_choice,
+    check_counts,
+    check_flags,
+    kept,
+    prefix_sums,
+)
+from dpred_sim.designs.run_ahead import round_robin
+from dpred_sim.designs.work import total_work
+from dpred_sim.workload.layer import Layer
+
+Issue = Literal["step", "plane"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BothSerial(NestDesign):
+    """Parameters of designs in which both operands enter bit by bit.
+
+    `serial_bits` activation bits enter a cycle. A group of activations is the bricks of `group_columns`
+    neighbouring columns, one of weights those of `group_rows` neighbouring rows. `both_ends`: zero bits
+    at the bottom of a group are skipped too. `fc_issue`: fully connected steps are issued one a cycle
+    (`step`), or as fast as weights enter by bit plane (`plane`). The rest is in `NestDesign`.
+    Raises InputError for a value that is not allowed.
+    """
+
+    serial_bits: int = 1
+    group_columns: int = 1
+    group_rows: int = 1
+    fc_issue: Issue = "plane"
+    both_ends: bool = False
+
+    def __post_init__(self) -> None:
+        NestDesign.__post_init__(self)
+        check_counts(self, "serial_bits", high=16)
+        check_counts(self, "group_columns", "group_rows")
+        check_choice(self, "fc_issue", get_args(Issue))
+        check_flags(self, "both_ends")
+
+    @abstractmethod
+    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
+        """Steps of a layer, see `Design.schedule`."""
+
+    def entering_bits(self, layer: Layer) -> NDArray[np.uint8]:
+        """The width of the `lanes` channels around each activation; wider groups process no fewer bits."""
+        return brick_bits(layer, self.lanes)
+
+    def activation_turns(self, nest: Nest) -> NDArray[np.uint16]:
+        """Cycles a weight bit of each step: (regions, channel tiles, sets, inner)."""
+        if not nest.window_parallel:
+            costs = chunk_costs(nest, self.group_columns, self.both_ends)[None, None, None]
+        elif self.both_ends:
+            planes = (plain_bricks(nest, lows=True),)
+            grouped = group_costs(nest, planes, self.group_columns, both_ends=True)
+            tiled = grouped.reshape(*grouped.shape[:3], nest.channel_tiles, -1).max(axis=-1)
+            costs = np.moveaxis(tiled, 3, 1)
+        else:
+            costs = set_maximum(nest, plain_bricks(nest).tops, by_tile=True)
+        return -(-costs.astype(np.int16) // self.serial_bits).astype(np.uint16)
+
+
+@register("loom")
+@dataclass(frozen=True, kw_only=True)
+class Loom(BothSerial):
+    """Both operands bit-serial: groups of activations, one precision for all weights (DAC'18).
+
+    A step costs ceil(width of its widest group / serial_bits) x precision of the weights. `group_rows`
+    makes no difference here. See `BothSerial` for the parameters.
+    """
+
+    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
+        """Steps of a layer; raises InputError for a layer that cannot run."""
+        nest = self.nest(layer, rows)
+        planes = min(nest.layer.weights.precision, self.pe_width) if nest.layer.weights else 0
+        options = (planes, self.serial_bits, self.group_columns, self.both_ends)
+        if nest.window_parallel:
+            sums = kept(nest, ("loom", *options), lambda: prefix_sums(self._costs(nest, planes)))
+            return PrefixSchedule(nest, sums)
+        key = ("loom turns", nest.steps, self.fc_issue, *options)
+        return FinishSchedule(nest, kept(nest, key, lambda: self._finish(nest, planes)))
+
+    def _costs(self, nest: Nest, planes: int) -> NDArray[np.uint16]:
+        costs: NDArray[np.uint16] = self.activation_turns(nest).max(axis=1) * np.uint16(planes)
+        return costs
+
+    def _finish(self, nest: Nest, planes: int) -> NDArray[np.int64]:
+        costs = np.tile(self._costs(nest, planes).reshape(-1), nest.blocks_per_region)
+        return round_robin(costs, nest.columns, 1 if self.fc_issue == "step" else planes)
+
+    def work_bits(self, layer: Layer) -> int:
+        """Bits that each activation needs by itself x precision of the weights, over all products."""
+        precision = layer.weights.precision if layer.weights else 0
+        return precision * total_work(layer, activations=activation_bits(self, layer))
+
+
+def activation_bits(design: BothSerial, layer: Layer) -> Any:
+    """Bits that each activation needs by itself, as a function of an array."""
+    return lambda values: own_bits(values, layer.activations.signed, design.both_ends)

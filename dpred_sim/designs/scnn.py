@@ -1,0 +1,206 @@
+"""SCNN: a grid of units that multiply non-zero activations with non-zero weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpred_sim.designs.base import Block, Design, Range, Schedule, register
+from dpred_sim.designs.loop_nest import (
+    check_choice,
+    check_counts,
+    limited_rows,
+    require_products,
+    running,
+)
+from dpred_sim.designs.scnn_folded import FOLD, SIDE, FoldedGrid, folded
+from dpred_sim.designs.scnn_grid import Axis, Grid, unit_cycles
+from dpred_sim.designs.work import total_work
+from dpred_sim.errors import InputError
+from dpred_sim.workload.layer import Layer
+
+GroupPasses = Literal["joined", "separate"]
+
+
+class ScnnSchedule(Schedule):
+    """A block is the filters of a pass, an inner step one channel (a fold of 256 where fully connected)."""
+
+    def __init__(self, layer: Layer, passes: list[Range], inner: int, finish: NDArray[np.integer]) -> None:
+        self.original = self.layer = layer
+        filters, channels = layer.filters // layer.groups, layer.channels // layer.groups
+        spans = [(first // filters, (last - 1) // filters + 1) for first, last in passes]
+        self.blocks = tuple(
+            Block(taken, (taken,), (span[0] * channels, span[1] * channels))
+            for taken, span in zip(passes, spans, strict=True)
+        )
+        self.sets = 1
+        self.inner = inner
+        self.window_parallel = layer.kind == "conv" or layer.windows > 1
+        self.windows_per_set = layer.windows
+        widest = max(last - first for first, last in (block.channels for block in self.blocks))
+        size = FOLD if not self.window_parallel else -(-widest // inner)
+        first = np.arange(inner, dtype=np.int32) * size
+        self.inner_channels = np.stack([first, np.minimum(first + size, widest)], axis=1).astype(np.int32)
+        self._finish = finish
+
+    def cycles(self, start: ArrayLike, stop: ArrayLike) -> NDArray[np.int64]:
+        """Cycles of the steps [start, stop); the halo exchange falls on the last step of a pass."""
+        distance = self._finish[np.asarray(stop)] - self._finish[np.asarray(start)]
+        return np.asarray(distance, np.int64)
+
+
+@register("scnn")
+@dataclass(frozen=True, kw_only=True)
+class Scnn(Design):
+    """Cartesian products of non-zeros on a grid of units (Parashar et al., ISCA'17).
+
+    `grid_x` x `grid_y` units own a tile of the plane each and multiply blocks of `act_inputs` activations
+    x `wgt_inputs` weights into `accumulators` entries in `banks` banks. `group_passes`: a pass takes as many
+    filters as fit whatever their conv group, and is timed on the channels that its first filter reads
+    (`joined`, as DNNsim does; depthwise layers apart), or ends with its group (`separate`).
+    Raises InputError for a value that is not allowed.
+    """
+
+    grid_x: int = 8
+    grid_y: int = 8
+    act_inputs: int = 4
+    wgt_inputs: int = 4
+    accumulators: int = 1024
+    banks: int = 32
+    group_passes: GroupPasses = "joined"
+    lanes: int = field(init=False, default=1)
+    columns: int = field(init=False, default=4)
+    rows: int = field(init=False, default=4)
+    tiles: int = field(init=False, default=1)
+    pe_width: int = field(init=False, default=16)
+
+    def __post_init__(self) -> None:
+        check_counts(self, "grid_x", "grid_y", "act_inputs", "wgt_inputs", "accumulators", "banks")
+        check_choice(self, "group_passes", get_args(GroupPasses))
+        object.__setattr__(self, "lanes", self.grid_x * self.grid_y)
+        object.__setattr__(self, "columns", self.act_inputs)
+        object.__setattr__(self, "rows", self.wgt_inputs)
+
+    def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8] | None:
+        """Cycles that each activation takes to enter; None where all take one."""
+        return None
+
+    def schedule(self, layer: Layer, rows: int | None = None) -> ScnnSchedule:
+        """Steps of a layer, `rows` limits the filters of a pass.
+
+        Raises InputError for a layer that cannot run, or whose tile of outputs does not fit a unit.
+        """
+        require_products(layer)
+        passes = self._passes(layer, rows)
+        key = ("designs", self, layer.weights, layer.stride, layer.padding, layer.dilation, tuple(passes))
+        memo = layer.activations.memo
+        if key not in memo:
+            costs = self._folded_costs(layer, passes) if _is_folded(layer) else self._costs(layer, passes)
+            memo[key] = costs.shape[1], running(costs)
+        inner, finish = memo[key]
+        return ScnnSchedule(layer, passes, inner, finish)
+
+    def _passes(self, layer: Layer, rows: int | None) -> list[Range]:
+        """Filters of each pass."""
+        grid = self._grid(layer)
+        held = -(-grid.x.outputs // self.grid_x) * -(-grid.y.outputs // self.grid_y)
+        if held > self.accumulators:
+            raise InputError(
+                f"a unit's tile of {held} outputs does not fit its accumulators",
+                field=f"layer {layer.name!r}: accumulators",
+                found=self.accumulators,
+                allowed=f">= {held}",
+            )
+        most = limited_rows(self.accumulators // held, rows)
+        group = layer.filters // layer.groups
+        if self.group_passes == "joined" and not layer.is_depthwise:
+            group = layer.filters
+        return [
+            (first, min(first + most, start + group))
+            for start in range(0, layer.filters, group)
+            for first in range(start, start + group, most)
+        ]
+
+    def _grid(self, layer: Layer) -> Grid:
+        if _is_folded(layer):
+            x = Axis(SIDE, 1, SIDE, 1, 1, 0, self.grid_x)
+            y = Axis(SIDE, 1, SIDE, 1, 1, 0, self.grid_y)
+        else:
+            (top, left, bottom, right), (ky, kx) = layer.padding, layer.kernel
+            (sy, sx), (dy, dx) = layer.stride, layer.dilation
+            x = Axis(layer.width + left + right, layer.conv_width, kx, sx, dx, left, self.grid_x)
+            y = Axis(layer.height + top + bottom, layer.conv_height, ky, sy, dy, top, self.grid_y)
+        return Grid(x, y, self.act_inputs, self.wgt_inputs, self.banks)
+
+    def _costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
+        """(passes, channels of a group) cycles of a convolution."""
+        grid = self._grid(layer)
+        assert layer.weights is not None
+        tensor = layer.activations.load()
+        values = tensor.values.reshape(layer.height, layer.width, layer.channels)
+        top, left, bottom, right = layer.padding
+        padded = np.pad(values, ((top, bottom), (left, right), (0, 0)))
+        acts = grid.activation_blocks(padded, self.turns(padded, tensor.signed))
+        weights = layer.weights.load().values
+        weights = weights.reshape(layer.filters, *layer.kernel, -1)
+        channels, group = weights.shape[3], layer.filters // layer.groups
+        each = _passes_of_group(passes, group)
+        rounds = []
+        if each:  # the n-th passes of all groups together
+            for number in range(each):
+                taken = passes[number::each]
+                stacked = np.stack([weights[first:last] for first, last in taken])
+                columns = grid.weight_columns(stacked, np.array([first for first, _ in taken]))
+                rounds.append((columns, range(layer.channels)))
+        else:
+            for first, last in passes:
+                columns = grid.weight_columns(weights[None, first:last], np.array([first]))
+                start = first // group * channels
+                rounds.append((columns, range(start, start + channels)))
+        slowest = np.stack(unit_cycles(grid, acts, rounds))
+        costs = slowest.reshape(each or len(passes), -1, channels).swapaxes(0, 1).reshape(-1, channels)
+        costs[:, -1] += self._halo(grid, passes)
+        return costs
+
+    def _folded_costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
+        """(passes, folds) cycles of a fully connected layer."""
+        assert layer.weights is not None
+        tensor = layer.activations.load()
+        values = folded(tensor.values.reshape(-1))
+        turns = self.turns(values, tensor.signed)
+        weights = layer.weights.load().values
+        turns = np.ones(values.shape, np.uint8) if turns is None else turns
+        sizes = FoldedGrid((self.grid_x, self.grid_y), self.act_inputs, self.wgt_inputs, self.banks)
+        costs = sizes.cycles(values, turns, weights, passes)
+        costs[:, -1] += self._halo(self._grid(layer), passes)
+        return costs
+
+    def _halo(self, grid: Grid, passes: list[Range]) -> NDArray[np.int64]:
+        """Cycles of the exchange of partial sums after each pass: the largest of the 8 neighbours' shares."""
+        share = np.outer(grid.x.halo(), grid.y.halo())
+        share[1, 1] = 0
+        return int(share.max()) * np.array([last - first for first, last in passes], dtype=np.int64)
+
+    def work_bits(self, layer: Layer) -> int:
+        """Multiply-accumulates with both values non-zero."""
+        return total_work(layer, activations=_nonzero, weights=_nonzero)
+
+
+def _nonzero(values: NDArray[Any]) -> NDArray[np.bool_]:
+    occupied: NDArray[np.bool_] = np.not_equal(values, 0)
+    return occupied
+
+
+def _passes_of_group(passes: list[Range], group: int) -> int:
+    """Passes of each conv group where all groups are cut alike, 0 where passes cross groups."""
+    starts = [first % group for first, _ in passes]
+    each = starts.index(0, 1) if 0 in starts[1:] else len(starts)
+    crossing = any(first // group != (last - 1) // group for first, last in passes)
+    return 0 if crossing or starts != starts[:each] * (len(starts) // each) else each
+
+
+def _is_folded(layer: Layer) -> bool:
+    return layer.kind == "linear" and layer.windows == 1

@@ -1,0 +1,48 @@
+"""SCNN with activations that enter bit by bit, as many bits as they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpred_sim.designs.base import register
+from dpred_sim.designs.bricks import own_bits
+from dpred_sim.designs.loop_nest import check_counts
+from dpred_sim.designs.scnn import Scnn
+from dpred_sim.designs.work import total_work
+from dpred_sim.workload.layer import Layer
+
+
+@register("scnn_dpred")
+@dataclass(frozen=True, kw_only=True)
+class ScnnDpred(Scnn):
+    """SCNN whose activations are stored with group widths and enter serially (arXiv 1804.06732).
+
+    An activation takes ceil(width / `serial_bits`) cycles, and a block of activations waits for its
+    slowest; products leave together, so a pair of blocks takes the longer of that and its fullest bank.
+    The rest is in `Scnn`. Raises InputError for a value that is not allowed.
+    """
+
+    serial_bits: int = 1
+
+    def __post_init__(self) -> None:
+        Scnn.__post_init__(self)
+        check_counts(self, "serial_bits", high=16)
+
+    def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8]:
+        """Cycles that each activation takes to enter."""
+        widths = own_bits(values, signed).astype(np.int16)
+        cycles: NDArray[np.uint8] = (-(-widths // self.serial_bits)).astype(np.uint8)
+        return cycles
+
+    def work_bits(self, layer: Layer) -> int:
+        """Bits of the activation, summed over the multiply-accumulates with both values non-zero."""
+        signed = layer.activations.signed
+        return total_work(
+            layer,
+            activations=lambda values: own_bits(values, signed) * np.not_equal(values, 0),
+            weights=lambda values: np.not_equal(values, 0),
+        )

@@ -1,0 +1,88 @@
+"""Tartan: Stripes whose fully connected layers are bit-serial in the weights' loading too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpred_sim.designs.base import register
+from dpred_sim.designs.bricks import brick_bits, chunk_costs, own_bits, plain_bricks, set_maximum
+from dpred_sim.designs.filters import row_costs
+from dpred_sim.designs.loop_nest import (
+    ConstantSchedule,
+    FinishSchedule,
+    Nest,
+    NestDesign,
+    NestSchedule,
+    PrefixSchedule,
+    check_flags,
+    kept,
+    prefix_sums,
+    running,
+)
+from dpred_sim.designs.work import total_work
+from dpred_sim.workload.layer import Layer
+
+
+@register("tartan")
+@dataclass(frozen=True, kw_only=True)
+class Tartan(NestDesign):
+    """Stripes with fully connected layers in rounds (arXiv 1707.09068).
+
+    In a round every column takes a chunk of its own, with weights that entered bit by bit during the
+    round before: it costs max(precision of the activations, precision of the weights). With
+    `dynamic_widths` a step or round costs the widest groups that it holds in place of precisions.
+    The rest is in `NestDesign`. Raises InputError for a value that is not allowed.
+    """
+
+    dynamic_widths: bool = False
+
+    def __post_init__(self) -> None:
+        NestDesign.__post_init__(self)
+        check_flags(self, "dynamic_widths")
+
+    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
+        """Steps of a layer; raises InputError for a layer that cannot run."""
+        nest = self.nest(layer, rows)
+        if nest.window_parallel:
+            if not self.dynamic_widths:
+                return ConstantSchedule(nest, self._bits(nest)[0])
+            sums = kept(
+                nest, ("widest sums",), lambda: prefix_sums(set_maximum(nest, plain_bricks(nest).tops))
+            )
+            return PrefixSchedule(nest, sums)
+        key = ("rounds", nest.layer.weights, nest.steps, nest.rows, nest.filter_tiles, self.dynamic_widths)
+        return FinishSchedule(nest, kept(nest, key, lambda: self._rounds(nest)))
+
+    def _bits(self, nest: Nest) -> tuple[int, int]:
+        weights = nest.layer.weights
+        assert weights is not None
+        return (
+            min(nest.layer.activations.precision, self.pe_width),
+            min(weights.precision, self.pe_width),
+        )
+
+    def _rounds(self, nest: Nest) -> NDArray[np.integer]:
+        """Finish times: the cost of a round falls on its first step."""
+        starts = np.arange(0, nest.inner, nest.columns)
+        costs = np.zeros((nest.blocks_per_region, nest.inner), dtype=np.uint8)
+        if self.dynamic_widths:
+            widths = np.maximum(chunk_costs(nest, 1, False), row_costs(nest, 1, False)[0, :, 0])
+            costs[:, starts] = np.maximum.reduceat(widths, starts, axis=1)
+        else:
+            costs[:, starts] = max(self._bits(nest))
+        return running(costs)
+
+    def entering_bits(self, layer: Layer) -> NDArray[np.uint8]:
+        """The layer's precision, or with `dynamic_widths` the width of each activation's own group."""
+        if self.dynamic_widths:
+            return brick_bits(layer, self.lanes)
+        return np.array(layer.activations.precision, dtype=np.uint8)
+
+    def work_bits(self, layer: Layer) -> int:
+        """Bits of an activation, precision or own width, summed over the multiply-accumulates."""
+        if not self.dynamic_widths:
+            return layer.macs * layer.activations.precision
+        return total_work(layer, activations=lambda values: own_bits(values, layer.activations.signed))

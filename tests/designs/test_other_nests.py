@@ -1,0 +1,167 @@
+"""tartan, cnvlutin and bit_fusion against per-value models."""
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dpred_sim.designs.base import design
+from dpred_sim.errors import InputError
+from dpred_sim.values.tensor import Tensor
+from dpred_sim.workload.layer import Layer
+from tests.designs.nest_oracle import (
+    Nest,
+    Step,
+    check,
+    group_cost,
+    layers,
+    nest_parameters,
+    split,
+    waiting,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(nest_parameters(), layers(), st.booleans(), st.sampled_from([None, 1]))
+def test_tartan(parameters: dict[str, Any], layer: Layer, dynamic: bool, rows: int | None) -> None:
+    made: Any = design("tartan", **parameters, dynamic_widths=dynamic)
+    nest = Nest(made, layer, rows)
+    weights = layer.weights
+    assert weights is not None
+    limit = made.pe_width
+    static = [min(layer.activations.precision, limit), min(weights.precision, limit)]
+    steps = list(nest.steps())
+
+    def widest(step: Step) -> int:
+        return max(group_cost(column, False) for tile in step.tiles for column in tile)
+
+    def widest_weight(step: Step) -> int:
+        blocks = ceil(weights.precision / limit)
+        return max(
+            group_cost(split(value, weights.signed, blocks, limit)[b : b + 1], False)
+            for _, part in nest.meetings(step)
+            for row in part
+            for value in row
+            for b in range(blocks)
+        )
+
+    def cost(step: Step) -> list[int]:
+        if not nest.fc:
+            return [widest(step) if dynamic else static[0]]
+        if step.inner % nest.columns:
+            return [0]
+        round_ = [s for s in steps if s.block == step.block and 0 <= s.inner - step.inner < nest.columns]
+        return [max(max(widest(s), widest_weight(s)) for s in round_) if dynamic else max(static)]
+
+    check(made.schedule(layer, rows), nest, waiting(steps, cost))
+
+
+@settings(max_examples=80, deadline=None)
+@given(nest_parameters(), layers(), st.integers(1, 3), st.sampled_from([None, 1]))
+def test_cnvlutin(parameters: dict[str, Any], layer: Layer, columns: int, rows: int | None) -> None:
+    parameters |= {"pe_width": 16, "columns": columns}
+    made: Any = design("cnvlutin", **parameters)
+    nest = Nest(made, layer, rows)
+    lanes = min(made.lanes, nest.rows) if layer.is_depthwise else made.lanes
+    busy: dict[tuple[int, int], list[int]] = {}
+    last: list[Any] = [None, 0]
+
+    def cost(step: Step) -> list[int]:
+        at = (step.region, step.window_set, step.block)
+        if last[0] != at:
+            last[:] = [at, 0]
+            busy.clear()
+        for t, tile in enumerate(step.tiles):
+            for c, column in enumerate(tile):
+                load = busy.setdefault((t, c), [0] * lanes)
+                load[step.inner % lanes] += max(1, sum(value != 0 for value, _ in column))
+        done = max(max(load) for load in busy.values())
+        grown, last[1] = done - last[1], done
+        return [grown]
+
+    check(made.schedule(layer, rows), nest, waiting(nest.steps(), cost))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    layers(),
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from([2, 4, 8, 16]),
+    st.sampled_from([None, 1, 2]),
+)
+def test_bit_fusion(
+    layer: Layer, rows: int, lanes: int, tiles: int, pe_width: int, limit: int | None
+) -> None:
+    made = design("bit_fusion", rows=rows, lanes=lanes, tiles=tiles, pe_width=pe_width)
+    weights = layer.weights
+    assert weights is not None
+    fused, time = 1, 1
+    for precision in (layer.activations.precision, weights.precision):
+        bits = next(b for b in (2, 4, 8, 16) if b >= precision)
+        fused *= max(1, pe_width // bits)
+        time *= max(1, bits // pe_width)
+    filters, channels = layer.filters // layer.groups, layer.channels // layer.groups
+    blocks = ceil(filters / (min(rows, limit or rows) * tiles))
+    taps = layer.kernel[0] * layer.kernel[1]
+    expected = layer.groups * blocks * layer.windows * taps * ceil(channels / (lanes * fused)) * time
+    schedule = made.schedule(layer, limit)
+    assert schedule.total == expected
+    assert len(schedule.blocks) == layer.groups * blocks
+
+
+@pytest.mark.parametrize("name", ["loom", "dpred_loom", "tartan"])
+@settings(max_examples=15, deadline=None)
+@given(layer=layers())
+def test_entering_bits_are_enough(name: str, layer: Layer) -> None:
+    """A value is what its entering bits say, the top one negative in a signed tensor."""
+    made = design(name, **({"dynamic_widths": True} if name == "tartan" else {}))
+    bits = made.entering_bits(layer)
+    assert bits is not None
+    values = layer.activations.load().values.astype(np.int64)
+    span = np.int64(1) << np.broadcast_to(bits, values.shape).astype(np.int64)
+    entered = values % span
+    if layer.activations.signed:
+        entered = np.where(entered >= span // 2, entered - span, entered)
+    assert np.array_equal(entered, values)
+
+
+def test_published_bit_fusion_sizes() -> None:
+    """8-bit products: 512 a cycle; 4-bit ones four times as many; 16-bit ones take four cycles."""
+    totals = []
+    for bits, precision in ((8, 8), (8, 4), (16, 16)):
+        x = Tensor(np.ones((4, 4, 256), int), bits, precision=precision)
+        w = Tensor(np.ones((32, 1, 1, 256), int), bits, precision=precision)
+        totals.append(design("bit_fusion").layer_cycles(Layer.conv2d("c", x, w)).total)
+    assert totals == [256, 64, 1024]
+
+
+def test_what_the_hardware_cannot_do() -> None:
+    layer = Layer.conv2d("c", Tensor(np.ones((3, 3, 2), int), 16), Tensor(np.ones((3, 1, 1, 2), int), 16))
+    with pytest.raises(InputError, match="whole values"):
+        design("cnvlutin", pe_width=8, columns=2).schedule(layer)
+    for name, bad in (
+        ("bit_fusion", {"pe_width": 6}),
+        ("bit_fusion", {"columns": 2}),
+        ("cnvlutin", {"lanes": 256}),
+        ("tartan", {"dynamic_widths": 1}),
+    ):
+        with pytest.raises(InputError) as error:
+            design(name, **bad)  # type: ignore[arg-type]
+        assert error.value.field == next(iter(bad))
+
+
+@settings(max_examples=20, deadline=None)
+@given(layers(("conv", "groups", "fc")))
+def test_work_of_products_without_zeros(layer: Layer) -> None:
+    assume(layer.weights is not None)
+    made: Any = design("cnvlutin")
+    nest = Nest(
+        design("stripes", lanes=1, columns=1, rows=1, tiles=1, space_to_depth=False, pe_width=16), layer
+    )
+    expected = sum(value != 0 for step in nest.steps() for tile in step.tiles for c in tile for value, _ in c)
+    assert made.work_bits(layer) == expected

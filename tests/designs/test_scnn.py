@@ -1,0 +1,125 @@
+"""scnn and scnn_dpred against a model that looks at every product."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dpred_sim.designs.base import design
+from dpred_sim.errors import InputError
+from dpred_sim.values.tensor import Tensor
+from dpred_sim.workload.layer import Layer, Pool
+from tests.designs.nest_oracle import layers, tensor
+from tests.designs.scnn_oracle import scnn_costs
+
+
+@st.composite
+def designs(draw: Any) -> Any:
+    name = draw(st.sampled_from(["scnn", "scnn_dpred"]))
+    return design(
+        name,
+        grid_x=draw(st.integers(1, 3)),
+        grid_y=draw(st.integers(1, 3)),
+        act_inputs=draw(st.integers(1, 5)),
+        wgt_inputs=draw(st.integers(1, 5)),
+        accumulators=draw(st.sampled_from([64, 128, 6144])),
+        banks=draw(st.sampled_from([32, 32, 8, 5])),
+        group_passes=draw(st.sampled_from(["joined", "separate"])),
+        **({"serial_bits": draw(st.integers(1, 3))} if name == "scnn_dpred" else {}),
+    )
+
+
+def compare(made: Any, layer: Layer, rows: int | None) -> None:
+    schedule = made.schedule(layer, rows)
+    expected = scnn_costs(made, layer, rows)
+    numbers = sorted(expected)
+    assert schedule.steps == len(numbers) and schedule.sets == 1
+    at = np.arange(schedule.steps)
+    assert schedule.cycles(at, at + 1).tolist() == [expected[number] for number in numbers]
+    assert schedule.total == sum(expected.values())
+    assert sum(int(schedule.set_cycles(n).sum()) for n in range(len(schedule.blocks))) == schedule.total
+
+
+@settings(max_examples=120, deadline=None)
+@given(designs(), layers(), st.sampled_from([None, 1, 2]))
+def test_every_step_costs_what_the_products_say(made: Any, layer: Layer, rows: int | None) -> None:
+    compare(made, layer, rows)
+
+
+@pytest.mark.parametrize("name", ["scnn", "scnn_dpred"])
+@pytest.mark.parametrize("seed", range(3))
+def test_planes_with_an_inside(name: str, seed: int) -> None:
+    """Large enough that most positions are far from the edge and many units share their patterns."""
+    rng = np.random.default_rng(seed)
+    stride = seed % 2 + 1
+    layer = Layer.conv2d(
+        "c",
+        tensor(rng, (23, 21, 2), 8, True),
+        tensor(rng, (7, 3, 2, 2), 8, True),
+        stride=(stride, 1),
+        padding=(1, 0, 2, 1),
+    )
+    compare(design(name, grid_x=2, grid_y=2, accumulators=1024), layer, None)
+
+
+def test_folds_of_a_fully_connected_layer() -> None:
+    rng = np.random.default_rng(1)
+    for filters in (3, 21):  # blocks of weights of several channels, and of one
+        layer = Layer.linear("fc", tensor(rng, (1, 300), 8, False), tensor(rng, (filters, 300), 8, True))
+        for inputs, units, banks in ((4, 3, 32), (3, 8, 2), (6, 16, 2)):
+            sizes = {"act_inputs": inputs, "wgt_inputs": inputs, "grid_x": units, "grid_y": units}
+            for name in ("scnn", "scnn_dpred"):
+                compare(design(name, **sizes, banks=banks, accumulators=8), layer, None)
+    schedule = design("scnn").schedule(layer)
+    assert not schedule.window_parallel
+    assert schedule.inner_channels.tolist() == [[0, 256], [256, 300]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(designs(), layers(), st.sampled_from([None, 1, 2]))
+def test_blocks_are_passes(made: Any, layer: Layer, rows: int | None) -> None:
+    schedule = made.schedule(layer, rows)
+    filters = [k for block in schedule.blocks for k in range(*block.filters)]
+    assert filters == list(range(layer.filters))
+    size, channels = layer.filters // layer.groups, layer.channels // layer.groups
+    for block in schedule.blocks:
+        assert block.tile_filters == (block.filters,)
+        read = {k // size * channels + c for k in range(*block.filters) for c in range(channels)}
+        assert set(range(*block.channels)) == read
+        covered = {block.channels[0] + c for a, b in schedule.inner_channels for c in range(a, b)}
+        assert read <= covered
+
+
+def test_passes_that_end_with_their_group_read_their_own_channels() -> None:
+    values = np.zeros((4, 4, 4), int)
+    values[..., 2] = 1  # all the work is in the second group
+    layer = Layer.conv2d("c", Tensor(values), Tensor(np.ones((8, 1, 1, 2), int)), groups=2)
+    joined, separate = (design("scnn", group_passes=kind).schedule(layer) for kind in ("joined", "separate"))
+    assert (len(joined.blocks), joined.total) == (1, 0)
+    assert (len(separate.blocks), separate.total) == (2, 1)
+
+
+def test_what_the_hardware_cannot_do() -> None:
+    layer = Layer.conv2d("c", Tensor(np.ones((9, 9, 1), int)), Tensor(np.ones((2, 1, 1, 1), int)))
+    with pytest.raises(InputError, match="does not fit its accumulators"):
+        design("scnn", accumulators=3).schedule(layer)
+    x = Tensor(np.ones((4, 4, 2), int))
+    with pytest.raises(InputError, match="without products"):
+        design("scnn").schedule(Layer.pooling("p", x, Pool("max", (2, 2), (2, 2))))
+    for bad in ({"banks": 0}, {"grid_x": 1.5}, {"group_passes": "all"}, {"lanes": 4}):
+        with pytest.raises(InputError) as error:
+            design("scnn", **bad)
+        assert error.value.field == next(iter(bad))
+
+
+@settings(max_examples=20, deadline=None)
+@given(layers(("conv", "groups", "fc")))
+def test_work_counts_products_of_non_zeros(layer: Layer) -> None:
+    assume(layer.weights is not None)
+    wide: Any = design("scnn_dpred")
+    plain: Any = design("scnn")
+    parallel: Any = design("dadiannao")
+    assert plain.work_bits(layer) <= parallel.work_bits(layer)
+    assert plain.work_bits(layer) <= wide.work_bits(layer) <= 17 * plain.work_bits(layer)
