@@ -70,7 +70,7 @@ def second_topology() -> None:
             simulation.run()
             times.append((ready - start, time.perf_counter() - start))
         (a, whole_a), (b, whole_b) = times
-        print(f"{name:10} {a:8.3f} {b:9.3f} {b / a:6.2f}   {whole_b / whole_a:.2f} of the first run as a whole")
+        print(f"{name:10} {a:8.3f} {b:9.3f} {b / a:6.2f}   {whole_b / whole_a:.2f} of the whole first run")
 
 
 def processes() -> None:
