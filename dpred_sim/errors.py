@@ -109,8 +109,11 @@ def blame(error: Exception) -> Exception:
     """What to raise for an exception from code that a user may have written.
 
     When a frame outside this package and outside installed ones is a user's, that is an InputError
-    naming the innermost such line; else the exception itself: the fault is ours.
+    naming the innermost such line (with what an InputError said already); else the exception itself:
+    the fault is ours, or nobody's line is to blame.
     """
+    if isinstance(error, DpredError) and (not isinstance(error, InputError) or error.file is not None):
+        return error
     package = Path(__file__).resolve().parent
     places = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
     theirs = [
@@ -121,6 +124,10 @@ def blame(error: Exception) -> Exception:
     if not theirs:
         return error
     file, line = theirs[-1]
+    if isinstance(error, InputError):
+        return InputError(
+            error.message, file=file, line=line, field=error.field, found=error.found, allowed=error.allowed
+        )
     return InputError(f"raised {type(error).__name__}: {error}", file=file, line=line)
 
 

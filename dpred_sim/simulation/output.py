@@ -55,6 +55,9 @@ def write_run(result: RunResult, folder: Path, force: bool = False) -> Path:
 def check_output(folder: Path, force: bool) -> None:
     """Raise InputError when a result folder must not be written; call it before a long run."""
     if not folder.exists() and not folder.is_symlink():
+        parent = next(p for p in folder.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError("cannot write a result here", file=folder)
         return
     if not folder.is_dir():
         raise InputError("this is not a folder", file=folder)

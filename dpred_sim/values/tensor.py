@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.errors import DpredError, InputError, blame
+from dpred_sim.errors import InputError, blame
 
 R = TypeVar("R")
 WIDTHS = (8, 16)
@@ -159,8 +159,6 @@ class LazyTensor:
         _last_loaded.clear()
         try:
             tensor = self.make()
-        except DpredError:
-            raise
         except Exception as error:
             raise blame(error) from error
         if tensor.shape != tuple(self.shape) or (tensor.bits, tensor.signed) != (self.bits, self.signed):
