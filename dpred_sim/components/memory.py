@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf, isfinite
 from typing import Protocol
 
 from dpred_sim.components.dram.channel import DramChannel
@@ -37,7 +38,17 @@ class _Arbiter:
     drains its writes when nobody reads.
     """
 
-    __slots__ = ("activations", "channel", "handed_bytes", "hurry", "memory", "turn", "weights", "writes")
+    __slots__ = (
+        "activations",
+        "channel",
+        "handed_bytes",
+        "hurry",
+        "limit",
+        "memory",
+        "turn",
+        "weights",
+        "writes",
+    )
 
     def __init__(self, memory: Memory, channel: DramChannel) -> None:
         self.memory = memory
@@ -45,6 +56,8 @@ class _Arbiter:
         self.activations: deque[_Read] = deque()
         self.weights: deque[_Read] = deque()
         self.handed_bytes = 0
+        # Memory without a bandwidth limit has no use for a queue.
+        self.limit = READS_IN_CHANNEL_BYTES if isfinite(_bytes_per_ps(channel)) else 1 << 62
         self.writes = 0
         self.hurry = False
         self.turn = False
@@ -52,7 +65,7 @@ class _Arbiter:
     def pump(self) -> None:
         """Hand over requests while fewer than the bound are in the channel."""
         activations, weights = self.activations, self.weights
-        while self.handed_bytes < READS_IN_CHANNEL_BYTES:
+        while self.handed_bytes < self.limit:
             needed = bool(weights) and weights[0].layer <= self.memory.current_layer
             if activations and not (needed and self.turn):
                 read = activations.popleft()
@@ -98,7 +111,7 @@ class Memory:
         self.burst_bytes = max(channel.model.burst_bytes for channel in channels)
         self.current_layer = 0
         self._arbiters = [_Arbiter(self, channel) for channel in channels]
-        self._rates = [channel.model.peak_bytes_per_ps for channel in channels]
+        self._rates = [_bytes_per_ps(channel) for channel in channels]
         self._next_address = 0
 
     def allocate(self, size_bytes: int) -> int:
@@ -152,3 +165,8 @@ class Memory:
         unit = self.interleave_bytes
         block, offset = divmod(address, unit)
         return block % len(self.channels), block // len(self.channels) * unit + offset
+
+
+def _bytes_per_ps(channel: DramChannel) -> float:
+    """Rate of the data bus; the level `ideal` has no limit."""
+    return inf if channel.model.level == "ideal" else channel.model.peak_bytes_per_ps

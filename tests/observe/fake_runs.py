@@ -28,7 +28,7 @@ def layer_result(
         passes=7,
         loop_order="filters",
         traffic={
-            "weights": Traffic(read_bytes=300 * 1024, raw_read_bytes=900 * 1024, pointer_bytes=64),
+            "weights": Traffic(read_bytes=300 * 1024, raw_read_bytes=900 * 1024),
             "outputs": Traffic(write_bytes=100 * 1024, raw_write_bytes=100 * 1024),
         },
         mean_width_activations=4.0 + index,

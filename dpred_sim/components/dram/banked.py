@@ -1,0 +1,415 @@
+"""The `banked` level: a request at a time, with the state of every bank.
+
+A request is cut into pieces that lie in one row. Banks are opened for a piece as early as its arrival,
+the bank and the activate window allow; its bursts take the first free slots of the data bus from there
+on, also ones between those of earlier requests (as a first-ready controller would use them), but never
+across a turn of the bus. A refresh closes the rank and splits the request that it meets. Times inside
+are clocks of the standard; arrivals are rounded up to a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dpred_sim.components.dram.activates import ActivateWindow
+from dpred_sim.components.dram.controller import BANK_QUEUE, QUEUE
+from dpred_sim.components.dram.databus import DataBus
+from dpred_sim.components.dram.mapping import Mapping
+from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
+from dpred_sim.components.dram.shapes import Cutter, Piece
+from dpred_sim.components.dram.standard import Standard
+
+_RETIRE_SLOTS = 256
+_FOREVER = 1 << 62
+
+
+class BankedModel:
+    """One channel at the `banked` level; see model.ChannelModel."""
+
+    level = "banked"
+
+    def __init__(
+        self,
+        standard: Standard,
+        bus_bits: int,
+        *,
+        mapping: str | None = None,
+        page: str = "open",
+        refresh: str = "all_bank",
+        queue: int = QUEUE + 2 * BANK_QUEUE,
+    ) -> None:
+        self.queue = queue
+        self.standard = standard
+        self.bus_bits = bus_bits
+        self.burst_bytes = standard.burst_bytes(bus_bits)
+        self.capacity_bytes = standard.capacity_bytes(bus_bits)
+        self.peak_bits_per_second = standard.peak_bits_per_second(bus_bits)
+        self.peak_bytes_per_ps = self.peak_bits_per_second / 8e12
+        self.mapping = Mapping(mapping, standard, bus_bits)
+        self.closed_page = page == "closed"
+        self._timing = timing = standard.timing
+        self._tck = standard.tck_ps
+        self._numerator, self._denominator = standard.tck_ps.numerator, standard.tck_ps.denominator
+        self._tck_ps = int(standard.tck_ps) if standard.tck_ps.denominator == 1 else 0
+        slot = timing.tCCD_S
+        self._slot = slot
+        self._uneven = timing.tCCD_L % slot > 0 or timing.tCCD_L_WR % slot > 0
+        self._retire_from = _RETIRE_SLOTS * slot
+        self._losses = dict.fromkeys(LOSSES, 0)
+        groups = standard.ranks * standard.bank_groups
+        self._bus = DataBus(slot, timing.tCCD_L, groups, self._losses)
+        self._cutter = Cutter(self.mapping, -(-timing.tCCD_L // slot))
+        banks = standard.ranks * standard.banks
+        self._row = [-1] * banks
+        self._activate_ok = [0] * banks
+        self._column_ok = [0] * banks
+        self._precharge_ok = [0] * banks
+        self._windows = [
+            ActivateWindow(timing.tRRD_S, timing.tRRD_L, timing.tFAW) for _ in range(standard.ranks)
+        ]
+        self._refresh_shape(refresh)
+        self._write = False
+        self._last_group = -1
+        self._last_rank = -1
+        self._counters = Statistics()
+        self._start = self._first = 0
+        self._opened = (0, 0)
+
+    def _refresh_shape(self, refresh: str) -> None:
+        """Units that are refreshed together (ranks or banks), when each is due next, how long it takes."""
+        timing, banks, ranks = self._timing, self.standard.banks, self.standard.ranks
+        self._per_bank = refresh == "per_bank"
+        if self._per_bank:
+            self._period, self._duration = timing.tREFIpb * banks, timing.tRFCpb
+            self._units = [range(bank, bank + 1) for bank in range(banks * ranks)]
+        else:
+            self._period, self._duration = timing.tREFI, timing.tRFC
+            self._units = [range(rank * banks, (rank + 1) * banks) for rank in range(ranks)]
+        count = len(self._units)
+        # evenly spread; the first falls due after its part of the period, with one rank after a whole one
+        self._due = [self._period * (unit + 1) // count for unit in range(count)]
+        if refresh == "none":
+            self._due = [_FOREVER] * count
+        self._refreshed = [-_FOREVER] * count
+
+    def serve(self, now_ps: int, address: int, size_bytes: int, write: bool) -> Served:
+        """Serve one request; see model.ChannelModel."""
+        tck = self._tck_ps
+        if tck:
+            arrival = -(-now_ps // tck)
+        else:
+            arrival = -(-now_ps * self._denominator // self._numerator)
+        burst = address // self.burst_bytes
+        bursts = (address + size_bytes - 1) // self.burst_bytes - burst + 1
+        counters = self._counters
+        counters.bursts += bursts
+        if write:
+            counters.write_bytes += size_bytes
+            counters.write_requests += 1
+            counters.write_bursts += bursts
+        else:
+            counters.read_bytes += size_bytes
+            counters.read_requests += 1
+            counters.read_bursts += bursts
+        row, pieces = self._cutter.cut(burst, bursts)
+        self._start = self._first = _FOREVER
+        end = 0
+        for piece in pieces:
+            piece_end = self._serve_piece(piece, row + piece.row, arrival, write)
+            if piece_end > end:
+                end = piece_end
+        if tck:
+            return Served(self._start * tck, self._first * tck, end * tck)
+        return Served(self._to_ps(self._start), self._to_ps(self._first), self._to_ps(end))
+
+    def _to_ps(self, clocks: int) -> int:
+        return -(-clocks * self._numerator // self._denominator)
+
+    def _serve_piece(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
+        """Open the banks and place the bursts; returns the clock at which the last one ends."""
+        timing, bus, rank = self._timing, self._bus, piece.rank
+        latency = timing.CWL if write else timing.CL
+        left = piece.bursts
+        end = 0
+        if not piece.interleaved and write is self._write:
+            # bursts of one bank do not fill the bus alone, so how far the queues reach decides: the
+            # transaction queue, that bank's and the one before
+            entry = bus.left_at_most(max(0, self.queue - left))
+            if entry:
+                arrival = max(arrival, bus.anchor + entry - latency)
+        while left:
+            unit = self._next_unit(piece) if self._per_bank else rank
+            if arrival >= self._due[unit]:
+                self._refresh(unit, arrival)
+                continue
+            ready, window = self._open(piece, row, arrival, write, left)
+            ready += latency
+            limit = self._due[unit] + latency
+            if ready >= limit:
+                self._refresh(unit, arrival)
+                continue
+            if write is not self._write or bus.end <= arrival + latency:
+                ready = self._turn(piece, arrival + latency, ready, write, unit)
+            start = ready - bus.anchor
+            if start < 0:
+                start = 0
+            if start > self._retire_from:
+                start -= self._retire(arrival + latency)
+            if rank != self._last_rank:
+                start = self._switch_rank(rank, start)
+            horizon = bus.horizon
+            room = limit - 1 - bus.anchor + bus.width
+            if piece.interleaved:
+                first, stop, rest = bus.fill(start, left, room)
+            else:
+                if self._uneven:
+                    # next to other data, bursts of two groups alternate: tCCD_L becomes whole slots
+                    bus.spacing = self._spacing(write, beside=bool(bus.taken >> start))
+                first, stop, rest = bus.train(start, left, piece.shares[0].group, room)
+            if first < 0:
+                self._refresh(unit, arrival)
+                continue
+            if bus.horizon > horizon:
+                if first > horizon:
+                    self._explain(horizon, first, arrival + latency, window, unit)
+                if not piece.interleaved:
+                    bus.gaps.append((max(horizon, first), bus.horizon, "column_spacing"))
+            self._first = min(self._first, bus.anchor + first)
+            end = bus.anchor + stop - bus.width + timing.nBL
+            self._close(piece, end, write)
+            self._count(left - rest)
+            left = rest
+            if left:
+                self._refresh(unit, arrival)
+        if self._slot > timing.nBL:
+            self._losses["column_spacing"] += piece.bursts * (self._slot - timing.nBL)
+        return end
+
+    def _open(self, piece: Piece, row: int, arrival: int, write: bool, left: int) -> tuple[int, int]:
+        """Have the row open in all banks of a piece of which `left` bursts are to come.
+
+        Returns the clock of its first column command, and how long the activate window held it up.
+        """
+        rows, slot = self._row, self._slot
+        skipped = piece.bursts - left
+        ready = arrival
+        held = misses = conflicts = 0
+        for bank, group, _, first, after in piece.shares:
+            if skipped:
+                if after >= left:
+                    continue
+                first = max(0, first - skipped)
+            if rows[bank] == row:
+                column = self._column_ok[bank]
+                if column < arrival:
+                    column = arrival
+                if column < self._start:
+                    self._start = column
+            else:
+                if rows[bank] >= 0:
+                    conflicts += 1
+                else:
+                    misses += 1
+                rows[bank], before = row, self._activate_from(bank, arrival)
+                activate = self._activate(bank, group, piece.rank, before, write)
+                column = self._column_ok[bank]
+                if activate - before > held:
+                    held = activate - before
+            if column - first * slot > ready:
+                ready = column - first * slot
+        self._opened = misses, conflicts
+        return ready, held
+
+    def _activate_from(self, bank: int, arrival: int) -> int:
+        """The clock from which a closed bank, or one with another row open, may be activated."""
+        before = self._activate_ok[bank]
+        if self._row[bank] < 0:
+            if before < arrival:
+                before = arrival
+            if before < self._start:
+                self._start = before
+            return before
+        precharge = self._precharge_ok[bank]
+        if precharge < arrival:
+            precharge = arrival
+        if precharge < self._start:
+            self._start = precharge
+        self._counters.precharges += 1
+        return max(before, precharge + self._timing.tRP)
+
+    def _activate(self, bank: int, group: int, rank: int, before: int, write: bool) -> int:
+        """Activate a bank as soon as the window allows; returns when."""
+        timing = self._timing
+        activate = self._windows[rank].place(group, before)
+        self._counters.activates += 1
+        self._activate_ok[bank] = activate + timing.tRC
+        self._precharge_ok[bank] = activate + timing.tRAS
+        self._column_ok[bank] = activate + (timing.tRCDWR if write else timing.tRCDRD)
+        return activate
+
+    def _count(self, placed: int) -> None:
+        """Count hits and misses of bursts that got their slots; the first in a bank opened its row."""
+        misses, conflicts = self._opened
+        counters = self._counters
+        if misses or conflicts:
+            conflicts = min(conflicts, placed)
+            misses = min(misses, placed - conflicts)
+            counters.row_conflicts += conflicts
+            counters.row_misses += misses
+        counters.row_hits += placed - misses - conflicts
+
+    def _close(self, piece: Piece, end: int, write: bool) -> None:
+        """Enter when the banks of a piece may be precharged, its last data being over at `end`."""
+        timing, precharge_ok = self._timing, self._precharge_ok
+        last = end + timing.tWR if write else end - timing.nBL - timing.CL + timing.tRTP
+        for bank, _, _, _, after in piece.shares:
+            time = last - after * self._slot
+            if time > precharge_ok[bank]:
+                precharge_ok[bank] = time
+        self._last_group = piece.shares[-1].group if len(piece.shares) == 1 else -1
+        if self.closed_page:
+            for share in piece.shares:
+                bank = share.bank
+                self._row[bank] = -1
+                self._counters.precharges += 1
+                self._activate_ok[bank] = max(self._activate_ok[bank], precharge_ok[bank] + timing.tRP)
+
+    def _turn(self, piece: Piece, earliest: int, ready: int, write: bool, unit: int) -> int:
+        """Begin a new stretch of the data bus: after a turn, or after it ran empty.
+
+        `earliest` is the first clock at which this request could have data, `ready` when its banks
+        have. Returns the first clock of its data.
+        """
+        timing, bus, losses = self._timing, self._bus, self._losses
+        end = bus.end
+        free = end
+        same = len(piece.shares) == 1 and piece.shares[0].group == self._last_group
+        if write is self._write:
+            if same and bus.taken:
+                ready = max(ready, end - self._slot + bus.spacing)
+        else:
+            if write:
+                free += timing.tRTW + timing.CWL - timing.CL - timing.nBL
+            else:
+                free += timing.CL + (timing.tWTR_L if same else timing.tWTR_S)
+            if not bus.taken and not end:
+                free = end
+            self._write = write
+            bus.spacing = self._spacing(write, beside=False)
+        anchor = max(ready if end <= earliest else end, free)
+        idle = min(max(0, earliest - end), anchor - end)
+        turn = min(max(0, free - end - idle), anchor - end - idle)
+        bus.restart(anchor)
+        losses["idle"] += idle
+        losses["turns"] += turn
+        rest = anchor - end - idle - turn
+        if rest:
+            self._split(rest, end + idle + turn, 0, unit)
+        return max(ready, anchor)
+
+    def _spacing(self, write: bool, beside: bool) -> int:
+        """Clocks between bursts of one bank group, alone or beside others on the bus."""
+        long = self._timing.tCCD_L_WR if write else self._timing.tCCD_L
+        return -(-long // self._slot) * self._slot if beside else long
+
+    def _switch_rank(self, rank: int, start: int) -> int:
+        """Leave the bubble of tRTRS between ranks; returns where the data may start."""
+        bus, bubble = self._bus, self._timing.tRTRS
+        horizon = bus.horizon
+        if self._last_rank >= 0 and bus.taken and start < horizon + bubble:
+            bus.taken |= ((1 << bubble) - 1) << horizon
+            bus.horizon += bubble
+            self._losses["turns"] += bubble
+            if start >= horizon:
+                start = bus.horizon
+        self._last_rank = rank
+        return start
+
+    def _explain(self, start: int, stop: int, earliest: int, held: int, unit: int) -> None:
+        """Say why the clocks from `start` to `stop` stay free (for now)."""
+        bus = self._bus
+        anchor = bus.anchor
+        idle = min(stop, max(start, earliest - anchor))
+        if idle > start:
+            bus.gaps.append((start, idle, "idle"))
+        refreshed = self._refreshed[unit] + self._timing.tRCDRD + self._timing.CL
+        refresh = min(stop, max(idle, refreshed - anchor))
+        if refresh > idle:
+            bus.gaps.append((idle, refresh, "refresh"))
+        window = max(refresh, stop - held)
+        if window > refresh:
+            bus.gaps.append((refresh, window, "row_misses"))
+        if stop > window:
+            bus.gaps.append((window, stop, "activate_windows"))
+
+    def _split(self, clocks: int, start: int, held: int, unit: int) -> None:
+        """As `_explain`, for clocks that nobody can use any more."""
+        refreshed = self._refreshed[unit] + self._timing.tRCDRD + self._timing.CL
+        refresh = min(clocks, max(0, refreshed - start))
+        self._losses["refresh"] += refresh
+        window = min(held, clocks - refresh)
+        self._losses["activate_windows"] += window
+        self._losses["row_misses"] += clocks - refresh - window
+
+    def _retire(self, clock: int) -> int:
+        """Let the bus forget what lies before a clock; returns how many clocks it forgot."""
+        bus = self._bus
+        clocks = min(clock - bus.anchor, bus.horizon)
+        if clocks < self._retire_from // 2:
+            return 0
+        bus.retire(clocks)
+        return clocks
+
+    def _next_unit(self, piece: Piece) -> int:
+        """The bank of a piece whose refresh is due first."""
+        unit = piece.shares[0].bank
+        for share in piece.shares:
+            if self._due[share.bank] < self._due[unit]:
+                unit = share.bank
+        return unit
+
+    def _refresh(self, unit: int, arrival: int) -> None:
+        """Refresh a unit at its due time, or as soon as its banks allow."""
+        timing, counters = self._timing, self._counters
+        due, period = self._due[unit], self._period
+        if arrival > due + period:
+            missed = (arrival - due) // period
+            due += missed * period
+            counters.refreshes += missed
+        start = due
+        for bank in self._units[unit]:
+            if self._row[bank] >= 0:
+                counters.precharges += 1
+                start = max(start, max(self._precharge_ok[bank], due) + timing.tRP)
+            else:
+                start = max(start, self._activate_ok[bank])
+        done = start + self._duration
+        for bank in self._units[unit]:
+            self._row[bank] = -1
+            self._activate_ok[bank] = max(done, self._activate_ok[bank])
+        self._refreshed[unit] = done
+        self._due[unit] = due + period
+        counters.refreshes += 1
+
+    def statistics(self, end_ps: int) -> Statistics:
+        """Counters of all requests handed over; refreshes as of `end_ps`."""
+        clock = int(end_ps / self._tck)
+        idle = sum((clock - due) // self._period + 1 for due in self._due if due <= clock)
+        return replace(self._counters, refreshes=self._counters.refreshes + idle)
+
+    def breakdown(self, end_ps: int) -> dict[str, int]:
+        """Time by what the data bus did; see model.ChannelModel."""
+        bus = self._bus
+        tck = self._tck
+        clock = int(end_ps / tck)
+        losses = dict(self._losses)
+        busy = self._counters.bursts * self._timing.nBL
+        until = min(bus.horizon, max(0, clock - bus.anchor))
+        later = (bus.taken >> until).bit_count() // bus.width
+        busy -= later * self._timing.nBL
+        for start, end, cause in bus.gaps:
+            end = min(end, until)
+            if end > start:
+                used = ((bus.taken >> start) & ((1 << (end - start)) - 1)).bit_count()
+                losses[cause] += end - start - used
+        return breakdown(tck, busy, losses, end_ps)

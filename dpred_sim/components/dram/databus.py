@@ -1,0 +1,191 @@
+"""The data bus between two turns: which slots are taken, and why the others stayed free.
+
+A burst takes `width` clocks, bursts of one bank group lie at least `spacing` clocks apart. Clocks are
+bits of an integer, so that a whole train of bursts is tested and entered at once.
+"""
+
+from __future__ import annotations
+
+
+class DataBus:
+    """Taken clocks since `anchor`, one direction of data.
+
+    `horizon` is the first clock after all that is taken, from `anchor`. Free clocks below it have a cause,
+    entered as `gaps` (start, end, cause) when they came to be; clocks that no request can use any more
+    are counted and forgotten by `retire`.
+    """
+
+    __slots__ = (
+        "_burst",
+        "_groups",
+        "_smear",
+        "_trains",
+        "anchor",
+        "gaps",
+        "horizon",
+        "losses",
+        "spacing",
+        "taken",
+        "width",
+    )
+
+    def __init__(self, width: int, spacing: int, groups: int, losses: dict[str, int]) -> None:
+        self.width = width
+        self.spacing = spacing
+        self.losses = losses
+        """Clocks lost by cause, of everything retired."""
+        self._burst = (1 << width) - 1
+        self._smear: list[int] = []
+        covered = 1
+        while covered < width:
+            self._smear.append(min(covered, width - covered))
+            covered += self._smear[-1]
+        self._groups = [0] * groups
+        self._trains: dict[tuple[int, int], tuple[int, int]] = {}
+        self.anchor = 0
+        self.taken = 0
+        self.horizon = 0
+        self.gaps: list[tuple[int, int, str]] = []
+
+    @property
+    def end(self) -> int:
+        """Clock at which the last burst ends."""
+        return self.anchor + self.horizon
+
+    def restart(self, anchor: int) -> None:
+        """Forget all slots (counting the free ones) and begin anew at a clock."""
+        self.retire(self.horizon)
+        self.anchor = anchor
+        self.taken = 0
+        self.horizon = 0
+        self._groups = [0] * len(self._groups)
+
+    def retire(self, clocks: int) -> None:
+        """Count and forget everything below `clocks`."""
+        if self.gaps:
+            keep: list[tuple[int, int, str]] = []
+            taken, losses = self.taken, self.losses
+            for start, end, cause in self.gaps:
+                if start >= clocks:
+                    keep.append((start - clocks, end - clocks, cause))
+                    continue
+                if end > clocks:
+                    keep.append((0, end - clocks, cause))
+                    end = clocks
+                length = end - start
+                used = ((taken >> start) & ((1 << length) - 1)).bit_count()
+                losses[cause] += length - used
+            self.gaps = keep
+        self.taken >>= clocks
+        self.horizon = max(0, self.horizon - clocks)
+        self.anchor += clocks
+        self._groups = [bits >> clocks for bits in self._groups]
+
+    def left_at_most(self, bursts: int) -> int:
+        """The first clock (from `anchor`) after which no more than so many bursts are still to come.
+
+        0 when there are no more of them anyway.
+        """
+        taken, bits = self.taken, bursts * self.width
+        if taken.bit_count() <= bits:
+            return 0
+        low, high = 0, self.horizon
+        while low < high:
+            middle = (low + high) // 2
+            if (taken >> middle).bit_count() <= bits:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def fill(self, start: int, bursts: int, limit: int) -> tuple[int, int, int]:
+        """Put bursts into the first free slots from `start`, below `limit`
+        (from `anchor`).
+
+        Returns (first clock, clock after the last burst, bursts left over). First is -1 if none fitted.
+        """
+        rest = self.taken >> start
+        width = self.width
+        if not rest:
+            count = min(bursts, (limit - start) // width)
+            if count <= 0:
+                return -1, -1, bursts
+            length = count * width
+            self.taken |= ((1 << length) - 1) << start
+            if start + length > self.horizon:
+                self.horizon = start + length
+            return start, start + length, bursts - count
+        first = end = -1
+        position = start
+        while bursts:
+            if rest & 1:
+                busy = (~rest & (rest + 1)).bit_length() - 1
+                rest >>= busy
+                position += busy
+            room = (rest & -rest).bit_length() - 1 if rest else bursts * width
+            count = min(bursts, room // width, (limit - position) // width)
+            if count > 0:
+                length = count * width
+                self.taken |= ((1 << length) - 1) << position
+                if first < 0:
+                    first = position
+                end = position + length
+                bursts -= count
+            if position + room >= limit or not rest:
+                break
+            rest >>= room
+            position += room
+        if end > self.horizon:
+            self.horizon = end
+        return first, end, bursts
+
+    def train(self, start: int, bursts: int, group: int, limit: int) -> tuple[int, int, int]:
+        """As `fill`, for bursts of one bank group: `spacing` apart from each other and from those there."""
+        width, spacing = self.width, self.spacing
+        first = end = -1
+        position = start
+        while bursts:
+            blocked = self._groups[group] >> position
+            taken = self.taken >> position
+            for shift in self._smear:
+                taken |= taken >> shift
+            blocked |= taken
+            if blocked & 1:
+                position += (~blocked & (blocked + 1)).bit_length() - 1
+                continue
+            starts, cells = self._train(bursts)
+            clash = blocked & starts
+            count = bursts if not clash else ((clash & -clash).bit_length() - 1) // spacing
+            fitting = (limit - width - position) // spacing + 1
+            stop = fitting < count
+            if stop:
+                count = fitting
+            if count > 0:
+                if count != bursts:
+                    cells = self._train(count)[1]
+                self._enter(position, count, cells, group)
+                if first < 0:
+                    first = position
+                end = position + (count - 1) * spacing + width
+                bursts -= count
+            if stop:
+                break
+            position += count * spacing
+        if end > self.horizon:
+            self.horizon = end
+        return first, end, bursts
+
+    def _enter(self, position: int, count: int, cells: int, group: int) -> None:
+        self.taken |= cells << position
+        low = position - self.spacing + 1
+        near = (1 << (count * self.spacing + self.spacing - 1)) - 1
+        self._groups[group] |= near << low if low >= 0 else near >> -low
+
+    def _train(self, bursts: int) -> tuple[int, int]:
+        """Start bits and taken bits of a train of that many bursts."""
+        known = self._trains.get((bursts, self.spacing))
+        if known is None:
+            starts = sum(1 << (index * self.spacing) for index in range(bursts))
+            known = starts, sum(self._burst << (index * self.spacing) for index in range(bursts))
+            self._trains[bursts, self.spacing] = known
+        return known

@@ -1,0 +1,128 @@
+"""Cuts a request into pieces that lie in one row of one or more banks.
+
+Only the address bits below the row decide, so the cuts of a whole request are remembered by its place
+in the block below the row bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dpred_sim.components.dram.mapping import Mapping
+
+_REMEMBERED = 1 << 15
+_MAX_RUN = 4
+STEP = 8
+"""Bursts of one bank that enter the queue at a time."""
+
+
+class Share(NamedTuple):
+    """What one bank gives to a piece."""
+
+    bank: int
+    """Flat number over ranks, groups, banks."""
+    group: int
+    """Flat number over ranks and groups."""
+    bursts: int
+    first: int
+    """Place of its first burst in the piece."""
+    after: int
+    """Bursts of the piece that follow its last one."""
+
+
+class Piece(NamedTuple):
+    """Bursts of one request that lie in one row number of one rank."""
+
+    row: int
+    rank: int
+    bursts: int
+    interleaved: bool
+    """The bank groups take turns closely enough for the data bus to be full."""
+    shares: tuple[Share, ...]
+
+
+class Cutter:
+    """Cuts requests by one mapping. `spacing` is tCCD_L in bursts, rounded up."""
+
+    def __init__(self, mapping: Mapping, spacing: int) -> None:
+        self._mapping = mapping
+        self._spacing = spacing
+        self._plain = mapping.plain
+        self._low_bits = mapping.low_bits
+        self._row_mask = mapping.row_mask
+        self._low_mask = (1 << mapping.low_bits) - 1
+        self._known: dict[tuple[int, int], tuple[Piece, ...]] = {}
+
+    def cut(self, burst: int, count: int) -> tuple[int, tuple[Piece, ...]]:
+        """Row offset and pieces of `count` bursts from `burst`; add the offset to each piece's row."""
+        if self._plain:
+            key = (burst & self._low_mask, count)
+            pieces = self._known.get(key)
+            if pieces is None:
+                pieces = self._remember(key, self._cut(*key))
+            return (burst >> self._low_bits) & self._row_mask, pieces
+        return 0, self._cut(burst, count)
+
+    def _remember(self, key: tuple[int, int], pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[key] = pieces
+        return pieces
+
+    def _cut(self, burst: int, count: int) -> tuple[Piece, ...]:
+        mapping = self._mapping
+        groups_per_rank = mapping.standard.bank_groups
+        runs: list[tuple[int, int, list[tuple[int, int]]]] = []
+        for number in range(burst, burst + count):
+            place = mapping.locate(number)
+            item = (place.flat_bank, place.rank * groups_per_rank + place.group)
+            if runs and runs[-1][:2] == (place.row, place.rank):
+                runs[-1][2].append(item)
+            else:
+                runs.append((place.row, place.rank, [item]))
+        pieces: list[Piece] = []
+        for row, rank, banks in runs:
+            if self._interleaved(banks):
+                pieces.append(_piece(row, rank, banks, True))
+                continue
+            for part in _split(banks):
+                for start in range(0, len(part), STEP):
+                    pieces.append(_piece(row, rank, part[start : start + STEP], False))
+        return tuple(pieces)
+
+    def _interleaved(self, banks: list[tuple[int, int]]) -> bool:
+        if self._spacing <= 1:
+            return True
+        longest = run = 0
+        last = -1
+        count: dict[int, int] = {}
+        for _, group in banks:
+            run = run + 1 if group == last else 1
+            longest = max(longest, run)
+            last = group
+            count[group] = count.get(group, 0) + 1
+        most = max(count.values())
+        return len(banks) > 1 and longest <= _MAX_RUN and (most - longest) * self._spacing < len(banks)
+
+
+def _split(banks: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Bursts by bank, in the order of the banks' first bursts."""
+    parts: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for item in banks:
+        parts.setdefault(item, []).append(item)
+    return list(parts.values())
+
+
+def _piece(row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool) -> Piece:
+    total = len(banks)
+    first: dict[tuple[int, int], int] = {}
+    last: dict[tuple[int, int], int] = {}
+    count: dict[tuple[int, int], int] = {}
+    for place, item in enumerate(banks):
+        first.setdefault(item, place)
+        last[item] = place
+        count[item] = count.get(item, 0) + 1
+    shares = tuple(
+        Share(item[0], item[1], count[item], first[item], total - 1 - last[item]) for item in first
+    )
+    return Piece(row, rank, total, interleaved, shares)
