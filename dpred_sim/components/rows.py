@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +42,10 @@ class RowSource:
             [resident if held or sweep <= last else len(self._room[sweep]) - 1 for last in last_sweeps]
             for sweep in range(len(streams))
         ]
+        self._freed = [resident] * len(streams)
+        for sweep, stream in enumerate(streams):
+            if not held:
+                stream.on_arrival = partial(self._free, sweep)
 
     def wait(self, sweep: int, row: int) -> Event | None:
         """An event for "rows up to and including `row` are there", or None when they are."""
@@ -56,18 +62,27 @@ class RowSource:
         """`cluster` needs no row before `next_row` in this sweep any more."""
         if self.held or not self.streams or next_row <= self.resident:
             return
-        stream, waiting, room = self.streams[sweep], self._next[sweep], self._room[sweep]
-        before = min(waiting)
-        waiting[cluster] = max(waiting[cluster], min(next_row, len(room) - 1))
-        after = min(waiting)
-        if after > before:
-            stream.room.give(room[after] - room[before])
+        waiting = self._next[sweep]
+        waiting[cluster] = max(waiting[cluster], min(next_row, len(self._room[sweep]) - 1))
+        self._free(sweep)
+
+    def _free(self, sweep: int) -> None:
+        """Free the rows that nobody needs, as far as they have come: a stride may skip rows."""
+        unneeded = min(self._next[sweep])
+        freed = self._freed[sweep]
+        if unneeded <= freed:
+            return
+        stream, room = self.streams[sweep], self._room[sweep]
+        arrived = bisect_right(self._ends[sweep], stream.watermark) - 1
+        upto = min(unneeded, arrived)
+        if upto > freed:
+            self._freed[sweep] = upto
+            stream.room.give(room[upto] - room[freed])
 
     def finish(self) -> None:
         """The layer is over: free what is still held."""
         for sweep, stream in enumerate(self.streams):
-            waiting, room = self._next[sweep], self._room[sweep]
+            room = self._room[sweep]
             taken = stream.rooms[stream.issued] - stream.rooms[0]
-            freed = 0 if self.held else room[min(waiting)] - room[self.resident]
-            stream.room.give(taken - freed)
-            self._next[sweep] = [len(room) - 1] * len(waiting)
+            stream.room.give(taken - (room[self._freed[sweep]] - room[self.resident]))
+            self._freed[sweep] = len(room) - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from simpy import Environment, Event
@@ -28,6 +30,7 @@ class ReadStream:
         "cause",
         "issued",
         "layer",
+        "on_arrival",
         "room",
         "rooms",
         "values",
@@ -74,6 +77,8 @@ class ReadStream:
         self.watermark = 0
         self._waiters: list[tuple[int, Event]] = []
         self.cause = NO_SPAN
+        self.on_arrival: Callable[[], None] | None = None
+        """Called when more of the stream is usable."""
 
     @property
     def requests(self) -> int:
@@ -93,6 +98,8 @@ class ReadStream:
             self._arrived += 1
         self.watermark = self.bounds[self._arrived]
         self.cause = cause
+        if self.on_arrival is not None:
+            self.on_arrival()
         if self._waiters:
             due = [event for need, event in self._waiters if need <= self.watermark]
             if due:
