@@ -54,7 +54,8 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The class registered under `name`; raises InputError with the nearest known name."""
-        self._scan()
+        if name not in self._entries:
+            self._import_module_called(name)
         try:
             return self._entries[name]
         except KeyError:
@@ -76,15 +77,31 @@ class Registry(Generic[T]):
                 )
         return cls(**parameters)
 
+    def _import_module_called(self, name: str) -> None:
+        """Import one built-in, which as a rule is in the module of its name; else scan for it.
+
+        A command that needs one design need not import all of them.
+        """
+        if str(name).isidentifier() and not self._scanned:
+            package = importlib.import_module(self.package)
+            if any(module.name == name for module in pkgutil.iter_modules(package.__path__)):
+                importlib.import_module(f"{self.package}.{name}")
+                twins = [point for point in entry_points(group=self.group) if point.name == name]
+                for point in twins:
+                    self.register(name)(point.load())
+        if name not in self._entries:
+            self._scan()
+
     def _scan(self) -> None:
         if self._scanned:
             return
-        self._scanned = True
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
         for point in entry_points(group=self.group):
             self.register(point.name)(point.load())
+        # Last: a module that failed to import fails again, and leaves no half-filled registry.
+        self._scanned = True
 
 
 def parameter_names(cls: Callable[..., Any]) -> list[str]:
