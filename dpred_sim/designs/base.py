@@ -90,6 +90,24 @@ class LayerCycles:
     macs: int
 
 
+@dataclass(frozen=True, slots=True)
+class ComparisonPoint:
+    """A configuration at which a design is compared, with a baseline of the same peak.
+
+    `peak` is the multiply-accumulates that the baseline does a cycle, and the design with values that need
+    all their bits. `full_work` is what `work_bits` counts for one product of such values, so that
+    work_bits / (full_work * macs) is the share of the design's worst case that the values ask for.
+    `label` tells the points of a design apart, `note` says how it is normalised where that needs saying.
+    """
+
+    label: str
+    design: Design
+    baseline: Design
+    peak: int
+    full_work: int
+    note: str = ""
+
+
 class Design(ABC):
     """Base of all designs. Subclasses are frozen dataclasses whose fields are the parameters."""
 
@@ -110,6 +128,11 @@ class Design(ABC):
         """Compute cycles of one layer, memory ignored."""
         schedule = self.schedule(layer)
         return LayerCycles(schedule.total, schedule.steps, layer.macs)
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """Where the design is compared on models of `bits`-bit values, 8 or 16; none unless it says so."""
+        return ()
 
     def entering_bits(self, layer: Layer) -> NDArray[np.uint8] | None:
         """How many low bits of each activation enter a unit, one bit a cycle; None: whole values at once.

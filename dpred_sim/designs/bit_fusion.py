@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign, check_choice
 from dpred_sim.errors import InputError
 from dpred_sim.workload.layer import Layer
@@ -35,6 +36,14 @@ class BitFusion(NestDesign):
             raise InputError(
                 "bad design parameter", field="pe_width", found=self.pe_width, allowed=(2, 4, 8, 16)
             )
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """512 fusion units: 512 multiply-accumulates a cycle at 8 bits, 128 at 16."""
+        macs = 512 * 8 * 8 // (bits * bits)
+        note = f"512 8-bit units against {macs} {bits}-bit multipliers, neither with space to depth"
+        baseline = bit_parallel(macs, bits, space_to_depth=False)
+        return (ComparisonPoint("per MAC", cls(), baseline, macs, bits * bits, note),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
         """Steps of a layer, all alike; raises InputError for a layer that cannot run."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import Bytes, arranged, bordered, unarranged, window_slabs
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import Nest, NestDesign, PrefixSchedule, check_counts, kept, prefix_sums
 from dpred_sim.designs.work import total_work
 from dpred_sim.errors import InputError
@@ -31,6 +32,12 @@ class Cnvlutin(NestDesign):
     def __post_init__(self) -> None:
         NestDesign.__post_init__(self)
         check_counts(self, "lanes", high=255)
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle when no activation is zero."""
+        made = cls(pe_width=bits)
+        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, 1),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> PrefixSchedule:
         """Steps of a layer: a step adds what its brick delays the slowest lane of the set by.

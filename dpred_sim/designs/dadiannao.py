@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.loop_nest import ConstantSchedule, NestDesign
 from dpred_sim.workload.layer import Layer
 
@@ -19,6 +19,11 @@ class DaDianNao(NestDesign):
 
     columns: int = 1
 
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle: the baseline against itself."""
+        return (ComparisonPoint("equal peak", bit_parallel(4096, bits), bit_parallel(4096, bits), 4096, 1),)
+
     def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
         """Steps of a layer, one cycle each; raises InputError for a layer that cannot run."""
         return ConstantSchedule(self.nest(layer, rows), 1)
@@ -26,3 +31,10 @@ class DaDianNao(NestDesign):
     def work_bits(self, layer: Layer) -> int:
         """Multiply-accumulates: every one is the same work."""
         return layer.macs
+
+
+def bit_parallel(macs: int, bits: int, space_to_depth: bool = True) -> DaDianNao:
+    """The baseline of `macs` multiply-accumulates a cycle: 16 lanes, at most 16 filters a tile."""
+    rows = min(16, macs // 16)
+    tiles = macs // (16 * rows)
+    return DaDianNao(rows=rows, tiles=tiles, pe_width=bits, space_to_depth=space_to_depth)

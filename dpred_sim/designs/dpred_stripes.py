@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import (
     Bytes,
     chunk_costs,
@@ -18,6 +18,7 @@ from dpred_sim.designs.bricks import (
     plain_bricks,
     set_maximum,
 )
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import (
     FinishSchedule,
     Nest,
@@ -60,6 +61,12 @@ class DpredStripes(NestDesign):
         check_counts(self, "group_columns")
         check_counts(self, "run_ahead", low=0)
         check_flags(self, "both_ends", "even_only", "diffy")
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle: as many columns as values have bits."""
+        made = cls(columns=bits, pe_width=bits)
+        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
         """Steps of a layer; raises InputError for a layer that the hardware cannot run."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import lane_values, set_maximum
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.filters import by_tile
 from dpred_sim.designs.loop_nest import FinishSchedule, Nest, NestDesign, check_flags, kept, running
 from dpred_sim.designs.recoding import TermSplit
@@ -35,6 +36,13 @@ class Laconic(NestDesign):
     def __post_init__(self) -> None:
         NestDesign.__post_init__(self)
         check_flags(self, "recoding")
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle when every product has all terms, one-bit units as in loom."""
+        made = cls(columns=bits, rows=8 * bits, tiles=32, pe_width=bits, tile_split="windows")
+        note = f"a product of full-width values has {bits} x {bits} terms"
+        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits * bits, note),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> FinishSchedule:
         """Steps of a layer; raises InputError for a layer that cannot run."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import (
     brick_bits,
     chunk_costs,
@@ -18,6 +18,7 @@ from dpred_sim.designs.bricks import (
     plain_bricks,
     set_maximum,
 )
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import (
     FinishSchedule,
     Nest,
@@ -60,6 +61,17 @@ class BothSerial(NestDesign):
         check_counts(self, "group_columns", "group_rows")
         check_choice(self, "fc_issue", get_args(Issue))
         check_flags(self, "both_ends")
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle as `bits` x `bits` one-bit products, and the published 128."""
+        units = {"columns": bits, "rows": 8 * bits, "pe_width": bits}
+        large = cls(**units, tiles=32, tile_split="windows")  # type: ignore[arg-type]
+        small = cls(**units, tiles=1)  # type: ignore[arg-type]
+        return (
+            ComparisonPoint("equal peak", large, bit_parallel(4096, bits), 4096, bits * bits),
+            ComparisonPoint("128 MACs", small, bit_parallel(128, bits), 128, bits * bits, "published point"),
+        )
 
     @abstractmethod
     def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import (
     Bricks,
     Bytes,
@@ -19,6 +19,7 @@ from dpred_sim.designs.bricks import (
     set_maximum,
     with_idle_cells,
 )
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import (
     FinishSchedule,
     Nest,
@@ -62,6 +63,15 @@ class Pragmatic(NestDesign):
         check_counts(self, "first_stage_bits", low=0, high=5)
         check_counts(self, "run_ahead", low=0)
         check_flags(self, "recoding", "diffy")
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle, in lockstep and with columns one step ahead."""
+        baseline = bit_parallel(4096, bits)
+        return tuple(
+            ComparisonPoint(label, cls(columns=bits, pe_width=bits, run_ahead=ahead), baseline, 4096, bits)
+            for label, ahead in (("equal peak", 0), ("run-ahead 1", 1))
+        )
 
     def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
         """Steps of a layer; raises InputError for a layer that the hardware cannot run."""

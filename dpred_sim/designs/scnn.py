@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpred_sim.designs.base import Block, Design, Range, Schedule, register
+from dpred_sim.designs.base import Block, ComparisonPoint, Design, Range, Schedule, register
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import (
     check_choice,
     check_counts,
@@ -87,6 +88,13 @@ class Scnn(Design):
     def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8] | None:
         """Cycles that each activation takes to enter; None where all take one."""
         return None
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """The published 1024 multipliers against a dense machine of as many."""
+        note = "1024 multipliers against a dense machine of 1024"
+        made = cls(group_passes="separate")
+        return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, 1, note),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> ScnnSchedule:
         """Steps of a layer, `rows` limits the filters of a pass.

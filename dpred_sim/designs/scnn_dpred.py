@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import own_bits
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import check_counts
 from dpred_sim.designs.scnn import Scnn
 from dpred_sim.designs.work import total_work
@@ -31,6 +32,13 @@ class ScnnDpred(Scnn):
     def __post_init__(self) -> None:
         Scnn.__post_init__(self)
         check_counts(self, "serial_bits", high=16)
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """1024 x `bits` serial multipliers, 16 activations x `bits` weights a unit, against a dense 1024."""
+        note = f"{1024 * bits:,} serial multipliers against a dense machine of 1024"
+        made = cls(group_passes="separate", act_inputs=16, wgt_inputs=bits)
+        return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, bits, note),)
 
     def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8]:
         """Cycles that each activation takes to enter."""

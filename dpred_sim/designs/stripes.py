@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import ConstantSchedule, NestDesign
 from dpred_sim.workload.layer import Layer
 
@@ -19,6 +20,12 @@ class Stripes(NestDesign):
 
     See `NestDesign` for the parameters. Raises InputError for a value that is not allowed.
     """
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle: as many columns as values have bits."""
+        made = cls(columns=bits, pe_width=bits)
+        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
         """Steps of a layer, min(precision, pe_width) cycles each; raises InputError as `nest` does."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.designs.base import register
+from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import brick_bits, chunk_costs, own_bits, plain_bricks, set_maximum
+from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.filters import row_costs
 from dpred_sim.designs.loop_nest import (
     ConstantSchedule,
@@ -42,6 +43,17 @@ class Tartan(NestDesign):
     def __post_init__(self) -> None:
         NestDesign.__post_init__(self)
         check_flags(self, "dynamic_widths")
+
+    @classmethod
+    def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
+        """4096 multiply-accumulates a cycle, with precisions and with dynamic widths."""
+        baseline = bit_parallel(4096, bits)
+        return tuple(
+            ComparisonPoint(
+                label, cls(columns=bits, pe_width=bits, dynamic_widths=dynamic), baseline, 4096, bits
+            )
+            for label, dynamic in (("equal peak", False), ("dynamic widths", True))
+        )
 
     def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
         """Steps of a layer; raises InputError for a layer that cannot run."""
