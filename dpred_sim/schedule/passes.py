@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,81 +212,47 @@ def _set_passes(
     run: int,
 ) -> list[Pass]:
     schedule, geometry, block = work.schedule, work.geometry, work.blocks[index]
-    firsts = np.array([a for a, _ in cut])
-    lasts = np.array([b for _, b in cut])
+    firsts = np.array([first for first, _ in cut])
+    lasts = np.array([last for _, last in cut])
     bricks = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(geometry.bricks)])
-    first_rows = geometry.first_row[firsts]
     last_rows = geometry.last_row[lasts - 1]
-    next_rows = np.where(
-        lasts < schedule.sets, geometry.first_row[np.minimum(lasts, schedule.sets - 1)], last_rows + 1
-    )
-    windows = np.minimum(lasts * schedule.windows_per_set, schedule.original.windows) - (
-        firsts * schedule.windows_per_set
-    )
-    shortcut_next = np.where(
-        lasts < schedule.sets,
-        geometry.first_window_row[np.minimum(lasts, schedule.sets - 1)],
-        geometry.last_window_row[-1] + 1,
-    )
-    chunk = index % work.chunks
-    macs_per_window = int(block.values[-1])
-    tiles = len(schedule.blocks[block.block].tile_filters)
-    columns = zip(
-        (prefix[lasts] - prefix[firsts]).tolist(),
-        first_rows.tolist(),
-        last_rows.tolist(),
-        next_rows.tolist(),
-        ((bricks[lasts] - bricks[firsts]) * int(work.brick_bits[index])).tolist(),
-        ((lasts - firsts) * int(work.tile_weight_bits[index])).tolist(),
-        ((lasts - firsts) * int(work.all_weight_bits[index])).tolist(),
+    ended, following = lasts >= schedule.sets, np.minimum(lasts, schedule.sets - 1)
+    windows_done = np.minimum(lasts * schedule.windows_per_set, schedule.original.windows)
+    windows = windows_done - firsts * schedule.windows_per_set
+    window_rows = zip(
         geometry.first_window_row[firsts].tolist(),
         geometry.last_window_row[lasts - 1].tolist(),
-        windows.tolist(),
-        geometry.outputs[firsts].tolist(),
-        geometry.outputs[lasts].tolist(),
-        shortcut_next.tolist(),
         strict=True,
     )
-    return [
-        Pass(
-            weights=index,
-            sweep=sweep,
-            cycles=cycles,
-            macs=count * macs_per_window,
-            first_row=first_row,
-            last_row=last_row,
-            next_row=next_row,
-            brick_bits=brick_bits,
-            weight_bits=weight_bits,
-            all_weight_bits=all_weight_bits,
-            weight_bytes=block.stored_bytes,
-            weight_release=0,
-            window_rows=(first_window, last_window),
-            windows=count,
-            outputs_first=outputs_first,
-            outputs_last=outputs_last,
-            run=run,
-            tiles=tiles,
-            shortcut_next=next_shortcut,
-            chunk=chunk,
-            last_chunk=chunk == work.chunks - 1,
-        )
-        for (
-            cycles,
-            first_row,
-            last_row,
-            next_row,
-            brick_bits,
-            weight_bits,
-            all_weight_bits,
-            first_window,
-            last_window,
-            count,
-            outputs_first,
-            outputs_last,
-            next_shortcut,
-        ) in columns
-    ]
+    after_last = geometry.last_window_row[-1] + 1
+    columns: dict[str, list[Any]] = {
+        "cycles": (prefix[lasts] - prefix[firsts]).tolist(),
+        "macs": (windows * int(block.values[-1])).tolist(),
+        "first_row": geometry.first_row[firsts].tolist(),
+        "last_row": last_rows.tolist(),
+        "next_row": np.where(ended, last_rows + 1, geometry.first_row[following]).tolist(),
+        "brick_bits": ((bricks[lasts] - bricks[firsts]) * int(work.brick_bits[index])).tolist(),
+        "weight_bits": ((lasts - firsts) * int(work.tile_weight_bits[index])).tolist(),
+        "all_weight_bits": ((lasts - firsts) * int(work.all_weight_bits[index])).tolist(),
+        "window_rows": list(window_rows),
+        "windows": windows.tolist(),
+        "outputs_first": geometry.outputs[firsts].tolist(),
+        "outputs_last": geometry.outputs[lasts].tolist(),
+        "shortcut_next": np.where(ended, after_last, geometry.first_window_row[following]).tolist(),
+    }
+    chunk = index % work.chunks
+    same: dict[str, Any] = {
+        "weights": index,
+        "sweep": sweep,
+        "weight_bytes": block.stored_bytes,
+        "weight_release": 0,
+        "run": run,
+        "tiles": len(schedule.blocks[block.block].tile_filters),
+        "chunk": chunk,
+        "last_chunk": chunk == work.chunks - 1,
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [Pass(**same, **dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def _channel_passes(work: LayerWork, mine: Sequence[int], limits: PassLimits) -> Iterator[Pass]:

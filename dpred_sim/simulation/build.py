@@ -96,37 +96,11 @@ def build_system(
     activations = activation_buffer(topology)
     weight_nodes = [weight_buffers(topology, cluster.tiles) for cluster in topology.clusters]
     formats = _memory_format(topology, activations, weight_nodes, memory.burst_bytes)
-    core = topology.period_ps()
     act_buffer = _buffer(topology, activations)
     made_buffers = [_buffer(topology, nodes[0], shared=len(nodes) == 1) for nodes in weight_nodes]
     converters: list[Converters] = []
     ports = _ports(topology, links, activations, weight_nodes, formats, bits, converters)
-    clusters = []
-    for index, described in enumerate(topology.clusters):
-        to_dispatcher = Path([links[n] for n in topology.routes(activations.id, described.dispatcher)])
-        to_tile = Path([links[n] for n in topology.routes(described.dispatcher, described.tiles[0])])
-        # Detection and both ways are pipelined: their latency is charged once a layer.
-        dispatcher = topology.node(described.dispatcher).parameters
-        to_tile.latency_ps += to_dispatcher.latency_ps + dispatcher.latency * core  # type: ignore[attr-defined]
-        weight_way = Path([links[n] for n in topology.routes(weight_nodes[index][0].id, described.tiles[0])])
-        clusters.append(
-            Cluster(
-                env,
-                index,
-                described.dispatcher,
-                described.tiles,
-                core,
-                act_buffer,
-                made_buffers[index],
-                (to_dispatcher, to_tile),
-                weight_way,
-                formats.weights_shared,
-                probe,
-            )
-        )
-    clusters.append(
-        Cluster(env, len(clusters), "post_processing", (), core, act_buffer, None, (), Path([]), False, probe)
-    )
+    clusters = _clusters(topology, env, links, activations, act_buffer, weight_nodes, made_buffers, probe)
     outputs = [
         Path([links[n] for n in topology.routes(cluster.tiles[0], activations.id)])
         for cluster in topology.clusters
@@ -150,6 +124,47 @@ def build_system(
     return System(
         topology, env, made, machine, formats, links, converters, channels, activations, weight_nodes
     )
+
+
+def _clusters(
+    topology: Topology,
+    env: Environment,
+    links: dict[str, Link],
+    activations: Component,
+    act_buffer: Buffer,
+    weight_nodes: list[tuple[Component, ...]],
+    made_buffers: list[Buffer],
+    probe: Probe,
+) -> list[Cluster]:
+    """A cluster for each dispatcher, and post-processing, which runs the memory layers."""
+    core = topology.period_ps()
+    clusters: list[Cluster] = []
+    for index, described in enumerate(topology.clusters):
+        to_dispatcher = Path([links[n] for n in topology.routes(activations.id, described.dispatcher)])
+        to_tile = Path([links[n] for n in topology.routes(described.dispatcher, described.tiles[0])])
+        # Detection and both ways are pipelined: their latency is charged once a layer.
+        dispatcher = topology.node(described.dispatcher).parameters
+        to_tile.latency_ps += to_dispatcher.latency_ps + dispatcher.latency * core  # type: ignore[attr-defined]
+        weight_way = Path([links[n] for n in topology.routes(weight_nodes[index][0].id, described.tiles[0])])
+        clusters.append(
+            Cluster(
+                env,
+                index,
+                described.dispatcher,
+                described.tiles,
+                core,
+                act_buffer,
+                made_buffers[index],
+                (to_dispatcher, to_tile),
+                weight_way,
+                len(weight_nodes[index]) == 1 and len(described.tiles) > 1,
+                probe,
+            )
+        )
+    clusters.append(
+        Cluster(env, len(clusters), "post_processing", (), core, act_buffer, None, (), Path([]), False, probe)
+    )
+    return clusters
 
 
 def activation_buffer(topology: Topology) -> Component:
