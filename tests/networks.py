@@ -69,3 +69,50 @@ def random_workload(seed: int, bits: int = 16, layers: int = 4) -> Workload:
         shapes[label] = layer.output_shape
         current, name = out, label
     return Workload(f"random{seed}", network, bits, source=f"random values, seed {seed}", synthetic=True)
+
+
+def random_sequence(seed: int, bits: int = 16) -> Workload:
+    """Rows through projections, recurrences and attention, in any order."""
+    rng = np.random.default_rng(seed)
+    network = Network()
+    steps, heads = int(rng.integers(2, 9)), int(rng.choice([1, 1, 2, 3]))
+    width = heads * int(rng.choice([5, 16, 24]))
+    current = spiky(rng, (steps, width), bits, signed=bool(rng.random() < 0.3))
+    name = INPUT
+    for index in range(int(rng.integers(1, 4))):
+        label, piece = f"p{index}", rng.choice(["lstm", "gru", "attention", "joined", "linear"])
+        depth = current.shape[1]
+        if piece in ("lstm", "gru"):
+            gates, units = (4, width) if piece == "lstm" else (3, width)
+            outputs = spiky(rng, (steps, units), bits, signed=True)
+            projected = None if rng.random() < 0.3 else spiky(rng, (steps, gates * units), bits, signed=True)
+            into = spiky(rng, (gates * units, depth), bits, signed=True)
+            over = spiky(rng, (gates * units, units), bits, signed=True)
+            append = network.lstm if piece == "lstm" else network.gru
+            name = append(label, current, into, over, outputs, projected, reads=name)
+        elif piece == "attention":
+            parts = {}
+            for part in "qkv":
+                parts[part] = spiky(rng, (steps, width), bits, signed=True)
+                weights = spiky(rng, (width, depth), bits, signed=True)
+                network.add(Layer.linear(f"{label}.{part}", current, weights, parts[part]), name)
+            scores = spiky(rng, (steps, heads * steps), bits, signed=False)
+            layer = Layer.matmul(f"{label}.s", parts["q"], parts["k"], scores, groups=heads)
+            network.add(layer, f"{label}.q", second=f"{label}.k")
+            outputs = spiky(rng, (steps, width), bits, signed=True)
+            layer = Layer.matmul(f"{label}.c", scores, parts["v"], outputs, groups=heads, transposed=True)
+            name = network.add(layer, second=f"{label}.v", shortcut=name if depth == width else None)
+        elif piece == "joined":
+            gates = int(rng.choice([2, 3]))
+            outputs = spiky(rng, (steps, width), bits, signed=True)
+            weights = spiky(rng, (gates * width, depth), bits, signed=True)
+            name = network.add(Layer.linear(label, current, weights, outputs, gates=gates), name)
+        else:
+            # The hidden states of a recurrence as second operand: every row a tensor of its own.
+            outputs = spiky(rng, (steps, steps), bits, signed=True)
+            network.add(Layer.matmul(f"{label}.own", current, current, outputs), name, second=name)
+            wide = spiky(rng, (steps, width), bits, signed=True)
+            weights = spiky(rng, (width, steps), bits, signed=True)
+            name, outputs = network.add(Layer.linear(label, outputs, weights, wide)), wide
+        current = outputs
+    return Workload(f"sequence{seed}", network, bits, source=f"random values, seed {seed}", synthetic=True)

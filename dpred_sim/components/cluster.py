@@ -115,11 +115,11 @@ class Cluster:
             yield from self._wait("dram", event)
         if work.job.blocks:
             stream = work.weight_stream(item.weights, item.weight_round)
-            event = stream.wait(item.weight_bytes)
+            event = stream.wait(work.weight_bytes(item, stream))
             if event is not None:
                 yield from self._wait("weights", event)
                 self._leave(stream.cause)
-        room = work.writer.room_needed(item, work.filters(item))
+        room = work.writer.room_needed(item, work.stored(item))
         while room and not work.writer.staging.fits(room):
             for output in (*work.output_streams.values(), *self._partial_outputs(work)):
                 work.writer.flush(output)

@@ -63,6 +63,8 @@ class LayerRun:
     run_left: dict[int, int] = field(default_factory=dict)
     run_room: dict[int, int] = field(default_factory=dict)
     weight_freed: dict[tuple[int, int], int] = field(default_factory=dict)
+    keeps_weights: bool = False
+    """The next layer uses the same weights, and they stay where they are."""
 
     def __post_init__(self) -> None:
         self.remaining = sum(len(mine) for mine in self.passes)
@@ -76,12 +78,23 @@ class LayerRun:
         first, last = self.job.filters(item.weights)
         return last - first
 
+    def stored(self, item: Pass) -> int:
+        """Channels that a pass sends to the buffer: filters of partial sums, else output channels."""
+        if not item.last_chunk:
+            return self.filters(item)
+        first, last = self.job.outputs(item.weights)
+        return last - first
+
+    def weight_bytes(self, item: Pass, stream: ReadStream) -> int:
+        """Bytes of a weight stream that a pass waits for; a regrouped operand has to be there whole."""
+        return item.weight_bytes if self.job.layer.second is None else stream.bounds[-1]
+
     def release(self, cluster: int, item: Pass) -> None:
         """A pass is over: free the rows and the weights that no later pass needs."""
         self.activations.release(item.sweep, cluster, item.next_row)
         if self.shortcut is not None:
             self.shortcut.release(item.sweep, cluster, item.shortcut_next)
-        if not self.job.blocks:
+        if not self.job.blocks or self.keeps_weights:
             return
         key = (item.weights, item.weight_round)
         stream = self.weight_stream(*key)
@@ -93,7 +106,7 @@ class LayerRun:
 
     def store(self, cluster: int, item: Pass, room: int) -> None:
         """A pass is over: hand its outputs to post-processing."""
-        filters = self.filters(item)
+        filters = self.stored(item)
         if not item.last_chunk:
             self._store_partial(cluster, item, filters, room)
             return

@@ -117,7 +117,12 @@ def _rows(
 
 
 def output_streams(
-    machine: Machine, job: LayerJob, plan: LayerPlan, writes: TensorState, readers: list[LayerJob]
+    machine: Machine,
+    job: LayerJob,
+    plan: LayerPlan,
+    writes: TensorState,
+    readers: list[LayerJob],
+    second_readers: list[LayerJob],
 ) -> dict[int, OutputStream]:
     """Containers of the output rows that leave the chip, by weight block; also sets their slabs.
 
@@ -129,15 +134,17 @@ def output_streams(
     by_block = plan.order == "filters" and len(last_chunks) > 1
     edges = {0, depth}
     if by_block:
-        edges |= {edge for b in last_chunks for edge in job.filters(b)}
+        edges |= {edge for b in last_chunks for edge in job.outputs(b)}
     for reader in readers:
         edges |= {cut for cut in reader.channel_cuts if cut <= depth}
+    for reader in second_readers:
+        edges |= set(reader.second_cuts)
     cuts = sorted(edges)
     writes.slabs = tuple(itertools.pairwise(cuts))
     kept = plan.output_rows_kept
     if kept >= height:
         return {}
-    parts = [job.filters(b) for b in last_chunks] if by_block else [(0, depth)]
+    parts = [job.outputs(b) for b in last_chunks] if by_block else [(0, depth)]
     keys = last_chunks if by_block else [last_chunks[0] if plan.order == "filters" and last_chunks else 0]
     spilled = np.maximum(np.arange(height * width + 1) - kept * width, 0)
     streams: dict[int, OutputStream] = {}

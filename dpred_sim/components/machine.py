@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from dpred_sim.components.link import Path
 from dpred_sim.components.memory import Memory
 from dpred_sim.designs.base import Range
 from dpred_sim.schedule.passes import PassLimits
-from dpred_sim.schedule.placement import StoredTensor, row_ends
+from dpred_sim.schedule.placement import StoredTensor, UnknownTensor, row_ends
+from dpred_sim.values.tensor import TensorSource
+from dpred_sim.workload.views import row
 
 
 @dataclass(eq=False)
@@ -61,6 +64,15 @@ class TensorState:
     slabs: tuple[Range, ...]
     resident_rows: int = 0
     held_bits: int = 0
+    is_second: bool = False
+    """Some layer reads it as second operand: it goes through DRAM."""
+    above: TensorState | None = None
+    """In a stack, the part above: this one stays on chip only where that one does."""
+    pieces: tuple[TensorState, ...] = ()
+    """What has room of its own in the buffer: the tensor itself, its whole, or its parts."""
+
+    def __post_init__(self) -> None:
+        self.pieces = (self,)
 
     def row_room(self) -> NDArray[np.int64]:
         """Bits that each row takes in the activation buffer."""
@@ -84,5 +96,94 @@ class TensorState:
         return ends
 
 
-LayerTensors = tuple[TensorState, TensorState | None, TensorState]
-"""What a layer reads, its shortcut, what it writes."""
+class RowState(TensorState):
+    """One row of a tensor, as a tensor of its own."""
+
+    def __init__(self, whole: TensorState, index: int, burst_bytes: int) -> None:
+        source = whole.offchip.source
+        part: TensorSource = row(source, index)
+        if isinstance(source, UnknownTensor):
+            part = UnknownTensor((1, whole.offchip.shape[2]), source.bits)
+        self.whole = whole
+        self.index = index
+        self.burst_bytes = burst_bytes
+        self.name = whole.name
+        self.offchip = StoredTensor(part, whole.offchip.codec)
+        self.onchip = StoredTensor(part, whole.onchip.codec)
+        self.readers = whole.readers
+        self.pieces = (whole,)
+
+    @property
+    def slabs(self) -> tuple[Range, ...]:  # type: ignore[override]
+        """Those of the whole tensor."""
+        return self.whole.slabs
+
+    @property
+    def address(self) -> int:  # type: ignore[override]
+        """Where the row begins, as far as it is off chip."""
+        whole = self.whole
+        channels = (0, whole.offchip.shape[2])
+        ends = row_ends(whole.offchip, whole.slabs, channels, whole.resident_rows, self.burst_bytes)
+        return whole.address + int(ends[self.index]) // self.burst_bytes * self.burst_bytes
+
+    @property
+    def resident_rows(self) -> int:  # type: ignore[override]
+        """1 when the row is on chip."""
+        return int(self.index < self.whole.resident_rows)
+
+
+class StackState(TensorState):
+    """Tensors of one width one below the other; each was written, and is held, for itself.
+
+    Parts stay on chip from the top only (`Sequencer` sees to it), so rows on chip are the first ones.
+    """
+
+    def __init__(
+        self, name: str, offchip: StoredTensor, onchip: StoredTensor, parts: list[TensorState]
+    ) -> None:
+        self.name = name
+        self.offchip = offchip
+        self.onchip = onchip
+        self.readers = parts[0].readers
+        self.pieces = tuple(parts)
+        self.slabs = ((0, offchip.shape[2]),)
+
+    @property
+    def address(self) -> int:  # type: ignore[override]
+        """Where the first part lies."""
+        return self.pieces[0].address
+
+    @property
+    def resident_rows(self) -> int:  # type: ignore[override]
+        """Rows on chip: those of all parts, from the top."""
+        return sum(part.resident_rows for part in self.pieces)
+
+    def row_room(self) -> NDArray[np.int64]:
+        """Bits that each row takes in the activation buffer."""
+        return np.concatenate([part.row_room() for part in self.pieces])
+
+    def room_prefix(self, channels: Range) -> NDArray[np.int64]:
+        """Bits that the rows before each one take in the buffer, (H + 1,)."""
+        rows = np.concatenate([np.diff(part.room_prefix(channels)) for part in self.pieces])
+        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(rows)])
+
+    def ends(self, channels: Range, first_row: int, rows: int, burst_bytes: int) -> NDArray[np.int64]:
+        """Byte offsets of row ends: every part is a container that starts at a burst."""
+        sizes: list[NDArray[np.int64]] = []
+        skip = first_row
+        for part in self.pieces:
+            height = part.offchip.shape[0]
+            sizes.append(np.diff(part.ends(channels, min(skip, height), height, burst_bytes)))
+            skip = max(0, skip - height)
+        ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(sizes))])[: rows + 1]
+        ends[-1] = -(-int(ends[-1]) // burst_bytes) * burst_bytes
+        return ends
+
+
+class LayerTensors(NamedTuple):
+    """What a layer reads, its shortcut, what it writes, and the second operand of a product."""
+
+    reads: TensorState
+    adds: TensorState | None
+    writes: TensorState
+    second: TensorState | None = None

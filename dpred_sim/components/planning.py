@@ -22,12 +22,18 @@ def layer_needs(
     free_room: int,
     keep_room: int,
     *,
+    weight_bytes: int | None = None,
     empty: bool = False,
 ) -> LayerNeeds:
-    """What a layer needs now; `empty` asks for the worst case, nothing on chip."""
-    reads, adds, writes = tensors
+    """What a layer needs now; `empty` asks for the worst case, nothing on chip.
+
+    `weight_bytes` are what one fetch of all weights moves off chip, where it is not their blocks' size.
+    """
+    reads, adds, writes = tensors.reads, tensors.adds, tensors.writes
+    if weight_bytes is None:
+        weight_bytes = sum(block.stored_bytes for block in job.blocks)
     geometry = job.geometry
-    set_room = geometry.output_span * job.layer.filters * machine.value_bits
+    set_room = geometry.output_span * job.layer.output_channels * machine.value_bits
     if job.chunks > 1:
         set_room = job.schedule.windows_per_set * job.largest_block * 2 * PARTIAL_SUM_BITS
         # Partial sums come back in bursts, which need not end where a window set does.
@@ -44,7 +50,7 @@ def layer_needs(
         output_row_room=writes.row_room_raw(machine.value_bits),
         output_readers=len(writes.readers),
         set_output_room=set_room,
-        weight_bytes=sum(block.stored_bytes for block in job.blocks),
+        weight_bytes=weight_bytes,
         weight_blocks=len(job.blocks),
         weights_fit=weights_fit,
         chunked=job.chunks > 1,
@@ -105,7 +111,7 @@ def pass_limits(machine: Machine, job: LayerJob, plan: LayerPlan, needs: LayerNe
         widest = max(1, int(shortcut.row_room.max()))
         window_rows = max(shortcut.span, plan.shortcut_room // 2 // widest)
     if plan.output_rows_kept < len(needs.output_row_room):
-        position = job.layer.filters * machine.value_bits
+        position = job.layer.output_channels * machine.value_bits
         outputs = max(job.geometry.output_span, plan.staging_room // 2 // position)
     if job.chunks > 1:
         window = job.largest_block * PARTIAL_SUM_BITS

@@ -46,7 +46,7 @@ class Sequencer:
         self.current: LayerRun | None = None
         self.done = 0
         self.progress = Signal(self.env)
-        self.weights = WeightFeed(machine, jobs)
+        self.weights = WeightFeed(machine, jobs, tensors)
         self._keep = machine.activations.capacity_bits - reserve_bits(machine, jobs, tensors)
         self.env.process(self._run())
 
@@ -70,7 +70,8 @@ class Sequencer:
 
     def _begin(self, index: int) -> LayerRun:
         machine, job = self.machine, self.jobs[index]
-        reads, adds, writes = self.tensors[index]
+        tensors = self.tensors[index]
+        reads, adds, writes = tensors.reads, tensors.adds, tensors.writes
         needs = self._needs(index)
         plan = plan_layer(needs)
         passes = self._passes(job, plan, needs, pass_limits(machine, job, plan, needs))
@@ -90,7 +91,10 @@ class Sequencer:
             machine.memory.burst_bytes,
             self.progress,
         )
-        readers = [self.jobs[reader] for reader in writes.readers if self.tensors[reader][0] is writes]
+        readers = [self.jobs[r] for r in writes.readers if self.tensors[r].reads is writes]
+        second_readers = [
+            self.jobs[r] for r in writes.readers if writes in getattr(self.tensors[r].second, "pieces", ())
+        ]
         work = LayerRun(
             index=index,
             job=job,
@@ -100,10 +104,11 @@ class Sequencer:
             shortcut=None if adds is None else shortcut_rows(machine, index, job, adds, plan, passes),
             writer=writer,
             weight_stream=lambda block, turn: self.weights.stream(index, block, turn),
-            output_streams=output_streams(machine, job, plan, writes, readers),
+            output_streams=output_streams(machine, job, plan, writes, readers, second_readers),
             partial_sums=partial_sums(machine, index, job, plan) if job.chunks > 1 else None,
             start_ps=int(self.env.now),
             latency_ps=[_latency(cluster) for cluster in machine.clusters],
+            keeps_weights=self.weights.keeps(index),
         )
         reserved = int(writes.row_room_raw(machine.value_bits)[: plan.output_rows_kept].sum())
         machine.activations.take(reserved)
@@ -132,44 +137,51 @@ class Sequencer:
         if work.shortcut is not None:
             work.shortcut.finish()
         buffer = self.machine.activations
-        reads, adds, writes = self.tensors[work.index]
+        tensors = self.tensors[work.index]
+        writes = tensors.writes
         # Outputs reserved raw room; the excess is free now that their size is known.
         actual = int(writes.row_room()[: writes.resident_rows].sum())
         buffer.give(writes.held_bits - actual)
         writes.held_bits = actual
-        for tensor in (reads, adds):
-            if tensor is not None and max(tensor.readers) == work.index and tensor.held_bits:
-                buffer.give(tensor.held_bits)
-                tensor.held_bits = tensor.resident_rows = 0
+        for tensor in (tensors.reads, tensors.adds):
+            for piece in () if tensor is None else tensor.pieces:
+                if max(piece.readers) == work.index and piece.held_bits:
+                    buffer.give(piece.held_bits)
+                    piece.held_bits = piece.resident_rows = 0
         self.weights.finished(work.index)
         self.done += 1
         self.on_layer_end(work)
 
     def _needs(self, index: int) -> LayerNeeds:
         machine, job = self.machine, self.jobs[index]
-        writes = self.tensors[index][2]
+        writes = self.tensors[index].writes
         stay = sum(
             tensor.held_bits
             for tensor in self._held(index)
             if tensor is not writes and max(tensor.readers, default=-1) > index
         )
+        above = writes.above
+        # The last outputs leave the chip, and so do second operands, which come back regrouped. Rows of a
+        # stack stay from the top.
+        leaves = not writes.readers or writes.is_second or (above is not None and not above.resident_rows)
         return layer_needs(
             machine,
             job,
             self.tensors[index],
             self.weights.fits(job),
             machine.activations.capacity_bits - machine.activations.level_bits,
-            # The last outputs leave the chip.
-            max(0, self._keep - stay) if writes.readers else 0,
+            0 if leaves else max(0, self._keep - stay),
+            weight_bytes=self.weights.fetch_bytes(index),
         )
 
     def _held(self, index: int) -> Iterator[TensorState]:
         seen: set[int] = set()
         for layer in self.tensors[: index + 1]:
             for tensor in layer:
-                if tensor is not None and tensor.held_bits and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    yield tensor
+                for piece in () if tensor is None else tensor.pieces:
+                    if piece.held_bits and id(piece) not in seen:
+                        seen.add(id(piece))
+                        yield piece
 
 
 def _latency(cluster: Cluster) -> int:

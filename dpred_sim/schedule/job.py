@@ -92,6 +92,47 @@ class LayerJob:
             return (0, self.layer.filters)
         return self.schedule.blocks[self.blocks[index].block].filters
 
+    def outputs(self, index: int) -> Range:
+        """Stored output channels that weight block `index` completes; all for memory layers."""
+        first, last = self.filters(index)
+        return first // self.layer.gates, last // self.layer.gates
+
+    def second_part(self, index: int) -> tuple[Range, Range]:
+        """Rows and channels of the second operand that weight block `index` is made of."""
+        layer = self.layer
+        if layer.second is None:
+            raise ValueError("only a product of two activations has a second operand")
+        first, last = self.filters(index)
+        kernels, depth = layer.filters // layer.groups, layer.channels // layer.groups
+        groups = first // kernels, (last - 1) // kernels
+        low, high = self.channels(index) if self.chunks > 1 else (groups[0] * depth, (groups[1] + 1) * depth)
+        if layer.transposed:
+            within = (
+                (low - groups[0] * depth, high - groups[0] * depth) if groups[0] == groups[1] else (0, depth)
+            )
+            return within, (first, last)
+        rows = (first - groups[0] * kernels, last - groups[0] * kernels)
+        return rows if groups[0] == groups[1] else (0, kernels), (low, high)
+
+    @cached_property
+    def second_cuts(self) -> list[int]:
+        """Channels at which the second operand should be cut so that blocks can read their parts."""
+        parts = [self.second_part(index)[1] for index in range(len(self.blocks))]
+        return sorted({edge for part in parts for edge in part})
+
+    def same_weights(self, other: LayerJob) -> bool:
+        """Whether the other layer uses the same weights in the same blocks."""
+        if self.layer.weights is None or self.layer.weights is not other.layer.weights:
+            return False
+        blocks = [(b.block, b.stored_bytes, int(b.room[-1])) for b in self.blocks]
+        others = [(b.block, b.stored_bytes, int(b.room[-1])) for b in other.blocks]
+        return (
+            blocks == others
+            and self.chunks == other.chunks
+            and self.schedule.blocks == other.schedule.blocks
+            and self.schedule.window_parallel == other.schedule.window_parallel
+        )
+
     def shares(self, clusters: int) -> list[list[int]]:
         """Weight blocks of each cluster, in order: blocks are dealt round robin, chunks stay together."""
         count = len(self.blocks) // self.chunks
@@ -164,7 +205,8 @@ def prepare(node: Node, design: Design, clusters: int, memory: MemoryFormat) -> 
 def _fitted(layer: Layer, design: Design, memory: MemoryFormat) -> tuple[Schedule, int]:
     """The schedule with as many rows as fit the weight buffer, and the number of channel chunks."""
     schedule = design.schedule(layer)
-    if not schedule.window_parallel:
+    streams = not schedule.window_parallel
+    if streams and layer.second is None:
         return schedule, 1
     room = _block_room(schedule, memory)
     if room <= memory.weight_room:
@@ -179,7 +221,7 @@ def _fitted(layer: Layer, design: Design, memory: MemoryFormat) -> tuple[Schedul
             break
         rows = max(1, min(rows - 1, rows * memory.weight_room // room))
     kernel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
-    most = max(1, schedule.inner // kernel)
+    most = 1 if streams else max(1, schedule.inner // kernel)
     for chunks in range(2, most + 1):
         cut = weight_blocks(
             schedule,
@@ -192,7 +234,10 @@ def _fitted(layer: Layer, design: Design, memory: MemoryFormat) -> tuple[Schedul
         if max(int(block.room[-1]) for block in cut) <= memory.weight_room:
             return schedule, chunks
     raise InputError(
-        "one channel chunk of one filter a tile does not fit the weight buffer",
+        "one channel chunk of one filter a tile does not fit the weight buffer"
+        if not streams
+        else "the second operand of one filter a tile, which has to be there as a whole, does not fit the "
+        "weight buffer",
         field=f"layer {layer.name!r}",
         found=f"{memory.weight_room} bit a weight buffer",
         allowed=f"at least {-(-room // most)} bit",
@@ -203,8 +248,12 @@ def _block_room(schedule: Schedule, memory: MemoryFormat) -> int:
     sums = tile_step_bits(schedule, memory.weights).sum(axis=1)
     if not memory.weights_shared:
         return int(sums.max())
-    edges = np.cumsum([0] + [len(block.tile_filters) for block in schedule.blocks])
-    return int(np.add.reduceat(sums, edges[:-1]).max())
+    most, at = 0, 0
+    for block in schedule.blocks:  # tiles that take the same filters share one copy
+        distinct = {part: place for place, part in enumerate(block.tile_filters)}
+        most = max(most, int(sums[[at + place for place in distinct.values()]].sum()))
+        at += len(block.tile_filters)
+    return most
 
 
 def _shared_cycles(schedule: Schedule, clusters: int) -> int:

@@ -260,8 +260,9 @@ def weight_blocks(
 ) -> list[WeightBlock]:
     """The weight streams of a layer in order of first use.
 
-    `shared`: one buffer holds the weights of all tiles, else each tile has its own. `chunks` cuts each
-    block into that many runs of channel chunks.
+    `shared`: one buffer holds the weights of all tiles, else each tile has its own. Tiles that take the
+    same filters (other windows) are sent them once. `chunks` cuts each block into that many runs of
+    channel chunks.
     """
     weights = schedule.layer.weights
     if weights is None:
@@ -280,8 +281,9 @@ def weight_blocks(
     result: list[WeightBlock] = []
     at = 0
     for index, block in enumerate(schedule.blocks):
-        tiles = slice(at, at + len(block.tile_filters))
-        at = tiles.stop
+        # One row for each distinct range of filters: tiles that share one hold the same weights.
+        tiles = [at + block.tile_filters.index(part) for part in dict.fromkeys(block.tile_filters)]
+        at += len(block.tile_filters)
         step_bits = bits[tiles].sum(axis=0)
         for steps in cuts:
             head = POINTER_BITS + (stored.header_bits(weights) if not result else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,7 +16,7 @@ from dpred_sim.components.dma import Port, ReadDma, TrafficLedger, TransferSetti
 from dpred_sim.components.dram.channel import DramChannel
 from dpred_sim.components.layer_streams import ACTIVATION_QUEUES
 from dpred_sim.components.link import Converters, Link, Path
-from dpred_sim.components.machine import LayerTensors, Machine, TensorState
+from dpred_sim.components.machine import LayerTensors, Machine, RowState, StackState, TensorState
 from dpred_sim.components.memory import Memory
 from dpred_sim.components.probe import Probe
 from dpred_sim.components.sequencer import Sequencer
@@ -320,14 +321,27 @@ def tensor_states(workload: Workload, system: System, batch: int) -> list[LayerT
 
         def state(name: str, base: int, known: dict[str, TensorState] = known) -> TensorState:
             if name not in known:
-                known[name] = _tensor_state(network, name, base, workload.bits, system)
+                made = _tensor_state(network, name, base, workload.bits, system)
+                if name in network.stacks:
+                    parts = [state(part, base) for part in network.stacks[name]]
+                    for upper, lower in itertools.pairwise(parts):
+                        lower.above = upper
+                    made = StackState(name, made.offchip, made.onchip, parts)
+                known[name] = made
             return known[name]
 
         base = item * count
+        for name in network.stacks:
+            state(name, base)
         for node in network:
             reads = state(node.reads, base)
             adds = None if node.shortcut is None else state(node.shortcut, base)
-            rows.append((reads, adds, state(node.name, base)))
+            if adds is not None and node.shortcut_row is not None:
+                adds = RowState(adds, node.shortcut_row, system.machine.memory.burst_bytes)
+            second = None if node.second is None else state(node.second, base)
+            for piece in () if second is None else second.pieces:
+                piece.is_second = True
+            rows.append(LayerTensors(reads, adds, state(node.name, base), second))
     return rows
 
 

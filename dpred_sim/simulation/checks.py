@@ -52,16 +52,18 @@ def _check_bytes(simulation: Simulation, result: RunResult) -> None:
         )
     if machine.weight_dma.in_flight or machine.activation_dma.in_flight or not machine.write_dma.idle:
         _fail("bytes still under way at the end", "some", "none")
-    for index, job in enumerate(simulation.jobs * simulation.batch):
+    feed = simulation.sequencer.weights
+    for index in range(len(simulation.layer_names)):
         traffic = simulation.ledger.traffic(index)
-        least = sum(block.stored_bytes for block in job.blocks)
-        if traffic["weights"].read_bytes < least:
+        # Each fetch once, none where the weights of the layer before stayed.
+        expected = feed.fetches(index) * feed.fetch_bytes(index)
+        if traffic["weights"].read_bytes != expected:
             _fail(
                 f"weight bytes of layer {simulation.layer_names[index]!r}",
                 traffic["weights"].read_bytes,
-                least,
+                expected,
             )
-        written = simulation.sequencer.tensors[index][2]
+        written = simulation.sequencer.tensors[index].writes
         if not written.readers:
             values = written.offchip.shape[0] * written.offchip.shape[1] * written.offchip.shape[2]
             raw = -(-values * simulation.workload.bits // 8)

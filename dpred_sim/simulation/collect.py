@@ -56,7 +56,7 @@ def layer_result(simulation: Simulation, work: LayerRun) -> LayerResult:
     return LayerResult(
         index=work.index,
         name=simulation.layer_names[work.index],
-        kind=job.layer.kind,
+        kind=job.layer.kind if job.layer.second is None else "matmul",
         start_ps=previous,
         end_ps=work.end_ps,
         cycles=work.end_ps // period - previous // period,
@@ -70,6 +70,7 @@ def layer_result(simulation: Simulation, work: LayerRun) -> LayerResult:
         traffic={},
         mean_width_activations=mean_width(job.layer.activations),
         mean_width_weights=mean_width(job.layer.weights),
+        family=job.node.family,
     )
 
 

@@ -14,20 +14,29 @@ if TYPE_CHECKING:
 def paper_traffic(simulation: Simulation) -> dict[str, int]:
     """Bytes of one input's tensors, each layer's once, as DRAM stores them and raw.
 
-    Containers only: no pointers, no padding to bursts, nothing fetched twice.
+    Containers only: no pointers, no padding to bursts, nothing fetched twice. Weights that several layers
+    share (the steps of a recurrence) count once; the second operand of a product counts as weights, as
+    it is stored.
     """
     codec = simulation.system.format.offchip
     totals = {"stored_bytes": 0, "raw_bytes": 0}
     for kind in ("weights", "activations", "outputs"):
         stored = raw = 0
+        shared: set[int] = set()
         for node in simulation.workload.network:
             source: TensorSource | None = getattr(node.layer, kind)
+            role = kind
+            if kind == "weights" and node.layer.second is not None:
+                source, role = node.layer.second, "activations"
+            elif kind == "weights" and id(source) in shared:
+                continue
+            shared.add(id(source))
             if source is not None:
                 count = 1
                 for size in source.shape:
                     count *= size
                 raw += count * source.bits
-                stored += _container_bits(codec, source, kind)
+                stored += _container_bits(codec, source, role)
             elif kind == "outputs":
                 count = 1
                 for size in node.layer.output_shape:

@@ -61,6 +61,8 @@ class LayerResult:
     traffic: dict[str, Traffic]
     mean_width_activations: float | None
     mean_width_weights: float | None
+    family: str = ""
+    """What steps of one recurrence have in common; empty for every other layer."""
 
     @property
     def offchip_bytes(self) -> int:

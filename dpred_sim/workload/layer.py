@@ -7,6 +7,7 @@ from typing import Literal
 
 from dpred_sim.errors import InputError
 from dpred_sim.values.tensor import TensorSource
+from dpred_sim.workload.views import regrouped, reshaped
 
 Kind = Literal["conv", "linear", "pool", "add"]
 Pair = tuple[int, int]
@@ -39,7 +40,11 @@ class Layer:
     None for the memory layers `pool` and `add`. `outputs` is the tensor as stored: after bias, batch
     norm, activation, residual add and fused pooling; None means stored raw. `pool` is the pooling
     fused behind the layer (or the pooling itself for kind `pool`).
-    Build one with `conv2d`, `linear`, `pooling` or `add`: they check the shapes.
+
+    `second` is the second operand of a product of two activations, as it is stored: `weights` is the
+    same regrouped. With `gates` above 1 post-processing makes one output of that many neighbouring
+    filters.
+    Build one with `conv2d`, `linear`, `matmul`, `pooling` or `add`: they check the shapes.
     """
 
     name: str
@@ -52,6 +57,10 @@ class Layer:
     dilation: Pair = (1, 1)
     groups: int = 1
     pool: Pool | None = None
+    second: TensorSource | None = None
+    transposed: bool = False
+    """`second` is (C, groups * K) and is transposed on its way to the tiles, not (K, groups * C)."""
+    gates: int = 1
 
     @classmethod
     def conv2d(
@@ -104,12 +113,70 @@ class Layer:
 
     @classmethod
     def linear(
-        cls, name: str, activations: TensorSource, weights: TensorSource, outputs: TensorSource | None = None
+        cls,
+        name: str,
+        activations: TensorSource,
+        weights: TensorSource,
+        outputs: TensorSource | None = None,
+        gates: int = 1,
     ) -> Layer:
-        """A fully connected layer on (T, C) activations (a (C,) vector or (H, W, C) counts as (1, C))."""
-        layer = cls(name, "linear", activations, weights, outputs)
+        """A fully connected layer on (T, C) activations (a (C,) vector or (H, W, C) counts as (1, C)).
+
+        With `gates` above 1 outputs are (T, K / gates): filters of one unit stand side by side.
+        """
+        layer = cls(name, "linear", activations, weights, outputs, gates=gates)
         _need(name, "weights", len(weights.shape) == 2, weights.shape, "(K, C)")
         _need(name, "weights", weights.shape[1] == layer.channels, weights.shape, f"(K, {layer.channels})")
+        fits = isinstance(gates, int) and gates >= 1 and weights.shape[0] % gates == 0
+        _need(name, "gates", fits, gates, f"a divisor of the {weights.shape[0]} filters")
+        layer._check_outputs()
+        return layer
+
+    @classmethod
+    def matmul(
+        cls,
+        name: str,
+        activations: TensorSource,
+        second: TensorSource,
+        outputs: TensorSource | None = None,
+        *,
+        transposed: bool = False,
+        groups: int = 1,
+    ) -> Layer:
+        """A product of two activations: (T, groups * C) with (K, groups * C) gives (T, groups * K).
+
+        Group g multiplies channels [g * C, (g + 1) * C) of both operands: a group is an attention head.
+        `transposed`: the second operand is (C, groups * K), and the reduction runs over its rows.
+        Designs see a linear layer, with several groups a 1 x 1 convolution in groups; its weights are
+        the second operand regrouped along the reduction. Raises InputError.
+        """
+        _need(name, "activations", len(activations.shape) == 2, activations.shape, "(T, groups * C)")
+        _need(name, "second", len(second.shape) == 2, second.shape, "(K, groups * C) or (C, groups * K)")
+        positive = isinstance(groups, int) and not isinstance(groups, bool) and groups >= 1
+        _need(name, "groups", positive, groups, "a positive integer")
+        channels, cut = activations.shape[1], second.shape[1]
+        fits = channels % groups == 0 and cut % groups == 0
+        _need(name, "groups", fits, groups, f"a divisor of {channels} and {cut} channels")
+        depth = second.shape[0] if transposed else cut // groups
+        _need(
+            name, "second", depth * groups == channels, second.shape, f"a reduction over {channels // groups}"
+        )
+        weights = regrouped(second, groups, transposed)
+        if groups == 1:
+            layer = cls(name, "linear", activations, weights, outputs, second=second, transposed=transposed)
+        else:
+            image = reshaped(activations, (activations.shape[0], 1, channels))
+            kernels = reshaped(weights, (weights.shape[0], 1, 1, depth))
+            layer = cls(
+                name,
+                "conv",
+                image,
+                kernels,
+                outputs,
+                groups=groups,
+                second=second,
+                transposed=transposed,
+            )
         layer._check_outputs()
         return layer
 
@@ -129,7 +196,7 @@ class Layer:
 
         The second operand, if there is one, is the shortcut of the layer's node.
         """
-        _need(name, "activations", len(activations.shape) == 3, activations.shape, "(H, W, C)")
+        _need(name, "activations", len(activations.shape) in (2, 3), activations.shape, "(H, W, C) or (T, C)")
         layer = cls(name, "add", activations, None, outputs)
         layer._check_outputs()
         return layer
@@ -145,7 +212,7 @@ class Layer:
     @property
     def width(self) -> int:
         """Positions a row of the activations."""
-        return 1 if self.kind == "linear" else self.activations.shape[1]
+        return 1 if self.kind == "linear" or self._in_rows else self.activations.shape[1]
 
     @property
     def channels(self) -> int:
@@ -189,14 +256,24 @@ class Layer:
         return self.conv_height * self.conv_width
 
     @property
+    def output_channels(self) -> int:
+        """Channels of the stored outputs: the filters, unless post-processing joins gates."""
+        return self.filters // self.gates
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of the tensor that leaves post-processing: (H, W, K), or (T, K) for `linear`."""
-        if self.kind == "linear":
-            return (self.height, self.filters)
+        """Shape of the tensor that leaves post-processing: (H, W, K), or (T, K) without an image."""
+        if self.kind == "linear" or self._in_rows or self.second is not None:
+            return (self.height, self.output_channels)
         height, width = self.conv_height, self.conv_width
         if self.pool is not None:
             height, width = self.pool.output_size(height, width)
         return (height, width, self.filters)
+
+    @property
+    def _in_rows(self) -> bool:
+        """A memory layer on (T, C)."""
+        return self.kind == "add" and len(self.activations.shape) == 2
 
     @property
     def is_depthwise(self) -> bool:

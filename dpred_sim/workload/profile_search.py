@@ -162,6 +162,9 @@ class _Network:
         self.subject = subject
         graph = Graph(self.model, folded, feeds[0])
         plan = plan_layers(graph, subject.renames)
+        if any(planned.settings.get("kind") == "recurrence" for planned in plan.layers):
+            # The projected input of an LSTM or GRU is no tensor of the model: rounding it changes nothing.
+            raise InputError("a model with LSTM or GRU cannot be profiled", file=self.model.path)
         self.constants = {
             name: array
             for name in dict.fromkeys(p.weights.source for p in plan.layers if p.weights)

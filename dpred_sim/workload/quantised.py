@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dpred_sim.cache import cache_folder
 from dpred_sim.errors import InputError, nearest
 from dpred_sim.values.quantise import Quantised, quantise_8bit, quantise_fixed
-from dpred_sim.values.tensor import LazyTensor, Tensor
+from dpred_sim.values.tensor import LazyTensor, Tensor, TensorSource
 from dpred_sim.workload.capture import (
     Arrays,
     InMemory,
@@ -192,19 +192,39 @@ def workload_of(
     """
     reader = _Reader(found, restore)
     description = found.description
+    tensors: dict[str, dict[str, TensorSource]]
     tensors = {kind: {n: reader.tensor(kind, n) for n in description[kind]} for kind in KINDS}
     network = Network()
     for settings in description["layers"]:
+        if settings["kind"] == "recurrence":
+            _recurrence(network, settings, tensors["activations"], tensors["weights"])
+            continue
         layer = _layer(settings, tensors["activations"], tensors["weights"])
-        network.add(layer, reads=settings["reads"], shortcut=settings.get("shortcut"))
+        network.add(
+            layer, reads=settings["reads"], shortcut=settings.get("shortcut"), second=settings.get("second")
+        )
     about = {**provenance, "capture_versions": description["versions"]}
     if "most_saturated" in description:
         about["most_saturated"] = description["most_saturated"]
     return Workload(name, network, description["bits"], source, False, about)
 
 
+def _recurrence(
+    network: Network,
+    settings: Mapping[str, Any],
+    stored: dict[str, TensorSource],
+    weights: Mapping[str, TensorSource],
+) -> None:
+    name = settings["name"]
+    network.recurrence(name, weights[name], stored[name], settings["gates"], settings["reads"])
+    for part in network.stacks[name]:
+        state = network.tensor(part)
+        if state is not None:
+            stored[part] = state
+
+
 def _layer(
-    settings: Mapping[str, Any], stored: Mapping[str, LazyTensor], weights: Mapping[str, LazyTensor]
+    settings: Mapping[str, Any], stored: Mapping[str, TensorSource], weights: Mapping[str, TensorSource]
 ) -> Layer:
     name, kind = settings["name"], settings["kind"]
     activations, outputs = stored[settings["reads"]], stored[name]
@@ -213,6 +233,9 @@ def _layer(
         return Layer.add(name, activations, outputs)
     if kind == "pool" and pool is not None:
         return Layer.pooling(name, activations, pool, outputs)
+    if kind == "matmul":
+        second, flag = stored[settings["second"]], settings["transposed"]
+        return Layer.matmul(name, activations, second, outputs, transposed=flag, groups=settings["groups"])
     if kind == "linear":
         return Layer.linear(name, activations, weights[name], outputs)
     return Layer.conv2d(

@@ -154,3 +154,17 @@ def test_blocks_hold_every_weight_once_and_room_grows(chunks, shared):
         assert sum(int(b.room[-1]) for b in blocks) == 16 * layer.weights.values.size
     steps = np.sort(np.concatenate([b.steps for b in blocks[:chunks]]))
     assert np.array_equal(steps, np.arange(schedule.inner))
+
+
+def test_tiles_that_share_filters_are_sent_them_once():
+    """With the windows split over the tiles, a block's weights are in DRAM, and fetched, once."""
+    rng = np.random.default_rng(9)
+    layer = Layer.conv2d("l", spiky(rng, (9, 9, 32), 16, False), spiky(rng, (24, 3, 3, 32), 16, True))
+    split = design("loom", lanes=16, columns=4, rows=8, tiles=4, tile_split="windows").schedule(layer)
+    assert all(len(set(block.tile_filters)) == 1 for block in split.blocks)
+    raw = codec("raw")
+    for shared in (False, True):
+        blocks = weight_blocks(split, raw, raw, shared=shared, burst_bytes=1)
+        assert sum(int(block.values[-1]) for block in blocks) == layer.weights.values.size
+        stored = sum(block.stored_bytes for block in blocks) - len(blocks) * POINTER_BITS // 8
+        assert stored == 2 * layer.weights.values.size

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dpred_sim.errors import InputError
 from dpred_sim.workload.importers.onnx_geometry import Positions, pooling
 from dpred_sim.workload.importers.onnx_model import Model, Runner, import_onnx
+from dpred_sim.workload.importers.onnx_recurrent import expand_recurrent
 from dpred_sim.workload.layer import Pool
 
 VIEWS = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
@@ -33,7 +34,7 @@ POINTWISE = frozenset({
 # fmt: on
 """Operators that work on one value at a time; further operands are constants or made of the same tensor."""
 
-LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+LAYERS = frozenset({"Conv", "GRU", "Gemm", "LSTM", "MatMul"})
 POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"})
 CLASSIFIERS = frozenset({"LogSoftmax", "Softmax"})
 """Operators passed over at the end of a network: a class is chosen the same without them."""
@@ -80,6 +81,7 @@ class Graph:
     def __init__(self, model: Model, proto: Any, feed: NDArray[Any]) -> None:
         onnx, _ = import_onnx()
         self.path = model.path
+        expand_recurrent(self.path, proto)
         self.input = model.spec.name
         self.nodes = list(proto.graph.node)
         self.outputs = [value.name for value in proto.graph.output]
@@ -182,6 +184,17 @@ class Fusion:
                 pooled = (*pooled_size(fused[0], shape), shape[2])
                 return Tail(end, positions, pooled, shortcut, fused[0])
         return Tail(end, positions, shape, shortcut)
+
+    def softmax(self, found: Tail) -> Tail:
+        """A tail, and the softmax over the last axis behind it: post-processing of whole rows."""
+        node = self._only_reader(found.end)
+        if node is None or node.op_type != "Softmax" or found.shortcut is not None:
+            return found
+        axes = len(self.graph.shape(found.end))
+        if self.graph.attributes(node).get("axis", -1) not in (-1, axes - 1):
+            return found
+        end, positions = self._pointwise(node.output[0], found.positions)
+        return Tail(end, positions, found.shape)
 
     def _shortcut(self, end: str, positions: Positions, shape: tuple[int, ...]) -> Stored | None:
         """The stored tensor that is added to `end`, if that add can be fused."""

@@ -26,6 +26,7 @@ from dpred_sim.workload.importers.onnx_graph import (
     is_residual_add,
     pooled_size,
 )
+from dpred_sim.workload.importers.onnx_recurrent import GATES, by_unit, projection
 from dpred_sim.workload.network import INPUT
 
 Renames = Sequence[tuple[str, str]]
@@ -105,8 +106,12 @@ class _Planner:
             self._classifier(node)
         elif node.op_type == "Conv":
             self._conv(node)
+        elif node.op_type == "MatMul" and len(operands) == 2:
+            self._product(node)
         elif node.op_type in ("Gemm", "MatMul"):
             self._linear(node)
+        elif node.op_type in GATES:
+            self._recurrent(node)
         elif node.op_type in POOLS:
             self._pool(node)
         elif is_residual_add(self.graph, node) or (node.op_type in POINTWISE and len(operands) == 1):
@@ -163,8 +168,12 @@ class _Planner:
             settings["pool"] = tail.pool
         self.planned.append(Planned(name, settings, tail.shape, tail.end, tail.positions, weights))
         self._mark_done(tail.end)
-        self.values[tail.end] = Value(stored, tail.positions)
-        pending = [tail.end]
+        self._view(tail.end, Value(stored, tail.positions))
+
+    def _view(self, name: str, value: Value) -> None:
+        """Enter an ONNX tensor that holds a stored one, and all views of it."""
+        self.values[name] = value
+        pending = [name]
         while pending:
             source = pending.pop()
             for index in self.graph.readers.get(source, []):
@@ -172,7 +181,7 @@ class _Planner:
                 made = node.output[0]
                 if node.op_type in VIEWS and made not in self.values:
                     positions = self.graph.moved(node, self.values[source].positions)
-                    self.values[made] = Value(stored, positions)
+                    self.values[made] = Value(value.stored, positions)
                     self.done.add(made)
                     pending.append(made)
 
@@ -260,6 +269,61 @@ class _Planner:
         settings = {"kind": "linear", "operator": node.op_type, "reads": value.stored.name}
         self._store(self._name(node), tail, settings, Weights(values, node.input[1], factor))
 
+    def _product(self, node: Any) -> None:
+        """A product of two activations, all heads in one layer."""
+        graph = self.graph
+        first, second = (self._read(node, name) for name in node.input)
+        out = graph.shape(node.output[0])
+        if first.positions.ndim < 2 or first.positions.shape[:-2] != second.positions.shape[:-2]:
+            self._refuse(node, "multiplies two activations of different heads")
+        groups = prod(out[:-2])
+        rows, depth = first.positions.shape[-2:]
+        columns = out[-1]
+        if not _by_heads(first, groups, rows, depth, False):
+            self._refuse(node, f"reads the tensor of {first.stored.name!r} in another layout")
+        transposed = _by_heads(second, groups, depth, columns, False)
+        if not transposed and not _by_heads(second, groups, columns, depth, True):
+            self._refuse(node, f"reads the tensor of {second.stored.name!r} in another layout")
+        flat = np.arange(rows * groups * columns, dtype=np.int32).reshape(rows, groups, columns)
+        positions = flat.transpose(1, 0, 2).reshape(out)
+        shape = (rows, groups * columns)
+        tail = self.fusion.tail(node.output[0], positions, shape, add=True, pool=False)
+        settings = {
+            "kind": "matmul",
+            "operator": "MatMul",
+            "reads": first.stored.name,
+            "second": second.stored.name,
+            "transposed": transposed,
+            "groups": groups,
+        }
+        self._store(self._name(node), self.fusion.softmax(tail), settings, None)
+
+    def _recurrent(self, node: Any) -> None:
+        """The steps of an LSTM or GRU; its input projection is a layer already."""
+        graph = self.graph
+        if len(node.output) > 2 and node.output[2] in (*graph.readers, *graph.outputs):
+            self._refuse(node, "its cell state is read, which is not stored")
+        value = self._read(node, projection(node))
+        gates = GATES[node.op_type]
+        out = graph.shape(node.output[0])
+        steps, units = out[0], out[-1]
+        if out[1:3] != (1, 1):
+            self._refuse(node, "only batch 1 is modelled")
+        weights = Weights(by_unit(self._constant(node, node.input[2])[0], gates), node.input[2])
+        flat = np.arange(steps * units, dtype=np.int32).reshape(out)
+        name = self._name(node)
+        settings = {
+            "kind": "recurrence",
+            "operator": node.op_type,
+            "reads": value.stored.name,
+            "gates": gates,
+        }
+        self._store(name, Tail(node.output[0], flat, (steps, units)), settings, weights)
+        if len(node.output) > 1 and node.output[1]:
+            last = Stored(f"{name}.h[{steps - 1}]", (1, units))
+            flat = np.arange(units, dtype=np.int32).reshape(graph.shape(node.output[1]))
+            self._view(node.output[1], Value(last, flat))
+
     def _row_order(self, node: Any, value: Value, inputs: int) -> Positions:
         """Where the value for each column of the weights lies in a row of the stored tensor."""
         table = value.positions.reshape(-1, inputs)
@@ -315,3 +379,12 @@ class _Planner:
                 if reader.op_type not in VIEWS:
                     self._refuse(node, "can be passed over at the end of a network only")
                 pending.append(reader.output[0])
+
+
+def _by_heads(value: Value, groups: int, rows: int, columns: int, swapped: bool) -> bool:
+    """Whether (groups, rows, columns) are the channel groups of a stored (rows, groups * columns)."""
+    if value.stored.shape != (rows, groups * columns):
+        return False
+    flat = np.arange(rows * groups * columns, dtype=np.int32).reshape(rows, groups, columns)
+    wanted = flat.transpose(1, 2, 0) if swapped else flat.transpose(1, 0, 2)
+    return np.array_equal(value.positions.reshape(wanted.shape), wanted)
