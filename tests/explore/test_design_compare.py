@@ -87,6 +87,18 @@ def test_a_refusal_is_reported_and_left_out_of_both_sums(monkeypatch):
     assert "no such layer here" in design_table(comparison)
 
 
+def test_a_design_that_names_no_point_is_taken_with_its_defaults(monkeypatch):
+    monkeypatch.setattr(DESIGNS.get("stripes"), "equal_peak", classmethod(lambda cls, bits: ()))
+    workload = random_workload(21, layers=5)
+    comparison = compare_designs(workload, ["stripes"])
+    (point,) = comparison.points
+    layers = [node.layer for node in workload.network if node.layer.weights is not None]
+    made = DESIGNS.get("stripes")()
+    assert point.summary().cycles == sum(made.layer_cycles(layer).total for layer in layers)
+    assert (point.label, point.peak, point.summary().speedup) == ("defaults", None, None)
+    assert "stripes, defaults: names no configuration of equal peak" in design_table(comparison)
+
+
 def test_the_table_fits(comparison):
     text = design_table(comparison)
     assert "SYNTHETIC" in text

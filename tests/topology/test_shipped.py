@@ -87,7 +87,7 @@ def test_it_survives_conversion(name: str, tmp_path: Path) -> None:
     system = load_topology(name)
     convert(system, tmp_path / "system.json")
     assert load_topology(tmp_path / "system.json") == system
-    assert load_topology(name, ["nodes.tile.count=2"]) != system
+    assert load_topology(name, ["nodes.tile.count=3"]) != system
 
 
 @pytest.mark.parametrize("name", NAMES)
