@@ -66,6 +66,10 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Pack and unpack every container and recompute every layer.")
     ] = False,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Verify only the layers with such a name, as 'conv*'."),
+    ] = None,
     live: Annotated[
         bool | None,
         typer.Option("--live/--no-live", help="Show progress on stderr. Default: unless --json is given."),
@@ -96,6 +100,7 @@ def run(
         seed=seed,
         baseline=baseline,
         verify=verify,
+        layers=layers,
         out=out,
         force=force,
     )
@@ -104,9 +109,9 @@ def run(
     with redirect_stdout(sys.stderr) if as_json and sys.stderr else nullcontext():
         result, comparison = perform(request, view)
     if as_json:
-        print(_document(result, comparison))
+        print(_document(result, comparison, view.verified))
     else:
-        print(_report(request, result, comparison))
+        print(_report(request, result, comparison, view.verified))
 
 
 def run_script(file: str | Path) -> None:
@@ -133,6 +138,7 @@ class Request:
     seed: int = 0
     baseline: str | None = None
     verify: bool = False
+    layers: str | None = None
     out: Path | None = None
     force: bool = False
 
@@ -166,6 +172,8 @@ class View:
     wanted: bool = False
     pace_s: float | None = None
     notes: list[str] = field(default_factory=list)
+    verified: dict[str, int] | None = None
+    """What `--verify` looked at, once it has."""
 
 
 def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]:
@@ -191,7 +199,7 @@ def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]
     if request.verify:
         from dpred_sim.simulation.verify import verify_workload
 
-        verify_workload(workload, topology)
+        view.verified = verify_workload(workload, topology, request.layers)
     simulation = Simulation(workload, topology, seed=request.seed, batch=request.batch)
     with _interruptible() as stopped:
         complete = _drive(simulation, workload, str(topology.name), view, stopped)
@@ -216,6 +224,8 @@ def _check(request: Request) -> None:
 
     if request.batch < 1:
         raise InputError("not a batch", field="--batch", found=request.batch, allowed="an integer, 1 or more")
+    if request.layers is not None and not request.verify:
+        raise InputError("--layers says what to verify; there is no --verify", field="--layers")
     if request.force and request.out is None:
         raise InputError("--force says what to do with an existing --out DIR; there is none", field="--force")
     if request.out is not None:
@@ -330,26 +340,41 @@ def _write_comparison(folder: Path, comparison: Comparison) -> None:
     write_atomic(folder / "comparison.json", write)
 
 
-def _document(result: RunResult, comparison: Comparison | None) -> str:
-    """The run as one JSON document; a comparison is one more key of it."""
+def _document(result: RunResult, comparison: Comparison | None, verified: dict[str, int] | None) -> str:
+    """The run as one JSON document; a comparison, and what was verified, are more keys of it."""
     import json
 
-    if comparison is None:
+    more = {} if verified is None else {"verified": verified}
+    if comparison is not None:
+        more = {"comparison": comparison.to_dict(), **more}
+    if not more:
         return result.to_json().rstrip("\n")
-    return json.dumps(result.to_dict() | {"comparison": comparison.to_dict()}, indent=1)
+    return json.dumps(result.to_dict() | more, indent=1)
 
 
-def _report(request: Request, result: RunResult, comparison: Comparison | None) -> str:
+def _report(
+    request: Request, result: RunResult, comparison: Comparison | None, verified: dict[str, int] | None
+) -> str:
     from dpred_sim.observe.sentences import closing
     from dpred_sim.observe.tables import comparison_table, layer_table
 
     width = _stdout_width()
     parts = [layer_table(result, width)]
+    if verified is not None:
+        parts.append(_verified_text(verified))
     if comparison is not None:
         parts.append(comparison_table(comparison, width))
     next_command, edit = _next_command(request, result), str(_topology_file(request))
     parts.append(closing(result, comparison, next_command, edit, width))
     return "\n\n".join(parts)
+
+
+def _verified_text(verified: dict[str, int]) -> str:
+    layers = "1 layer" if verified["layers"] == 1 else f"{verified['layers']:,} layers"
+    return (
+        f"Verified: {verified['containers']:,} containers unpack to what was packed; {verified['values']:,}"
+        f" outputs of {layers}, computed the way the tiles do, equal a plain convolution."
+    )
 
 
 def _stdout_width() -> int | None:

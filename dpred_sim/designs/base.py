@@ -134,11 +134,12 @@ class Design(ABC):
         """Where the design is compared on models of `bits`-bit values, 8 or 16; none unless it says so."""
         return ()
 
-    def entering_bits(self, layer: Layer) -> NDArray[np.uint8] | None:
-        """How many low bits of each activation enter a unit, one bit a cycle; None: whole values at once.
+    def compute(self, layer: Layer) -> NDArray[np.int64] | None:
+        """Outputs before bias and activation, (windows, filters), from exactly what the hardware processes.
 
-        Shape of `layer.activations`, or one that broadcasts to it. `--verify` recomputes outputs from just
-        these bits. Raises InputError for an option whose way to compute is not modelled value by value.
+        `--verify` compares them with a plain convolution. None: the design does not say how it computes.
+        Raises InputError for values that the hardware could not compute with, and InvariantBroken when
+        they would take more cycles than the schedule charges.
         """
         return None
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dpred_sim.designs.base import ComparisonPoint, register
+from dpred_sim.designs.charged import check_columns, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import two_bit_bricks
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign, check_choice
 from dpred_sim.errors import InputError
 from dpred_sim.workload.layer import Layer
@@ -62,6 +68,23 @@ class BitFusion(NestDesign):
         for bits in precisions(layer):
             cycles *= max(bits, self.pe_width) // self.pe_width
         return cycles
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from products of 2-bit bricks of both operands; see `Design.compute`.
+
+        A unit of `pe_width` bits has (`pe_width` / 2)^2 bricks; the products that it does at a time have
+        to fit them in the cycles that they are charged.
+        """
+        nest = Nest(self, layer, fused=self._fused(layer))
+        activations, weights = precisions(layer)
+        bricks = self._fused(layer) * (activations // 2) * (weights // 2)
+        cycles = -(-bricks // (self.pe_width // 2) ** 2)
+        schedule = self.schedule(layer)
+        if nest.window_parallel:
+            check_steps(schedule, nest, np.array([cycles]))
+        else:
+            check_columns(schedule, nest, np.full(nest.steps, cycles))
+        return nest_outputs(Lanes(nest), two_bit_bricks(activations), two_bit_bricks(weights))
 
     def work_bits(self, layer: Layer) -> int:
         """Product of the rounded precisions, summed over the multiply-accumulates."""

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from dpred_sim.designs.loop_nest import Nest
 from dpred_sim.values.tensor import Tensor
 from dpred_sim.values.widths import group_widths
-from dpred_sim.workload.layer import Layer
 
 Bytes = NDArray[np.uint8]
 NO_BIT = 255
@@ -206,12 +205,6 @@ def with_idle_cells(nest: Nest, plane: Bytes, idle: int) -> Bytes:
     return np.pad(plane, ((0, 0), (0, 0), (0, 0), (0, missing)), constant_values=idle)
 
 
-def brick_bits(layer: Layer, lanes: int) -> Bytes:
-    """Width of the run of `lanes` channels that each activation is in, of the shape of the activations."""
-    widths = np.repeat(group_widths(layer.activations, lanes), lanes, axis=-1)
-    return widths[..., : layer.activations.shape[-1]]
-
-
 def window_slabs(
     nest: Nest, plane: Bytes, idle: int, first: Bytes | None = None
 ) -> Iterator[tuple[int, Bytes]]:
@@ -227,7 +220,7 @@ def window_slabs(
     row_bytes = width * layer.kernel[0] * layer.kernel[1] * plane[0, 0].size
     rows *= max(1, SLAB_BYTES // (row_bytes * rows))
     parts = (plane,) if first is None or first is plane else (plane, first)
-    views = [_windows(nest, part) for part in parts]
+    views = [window_view(nest, part) for part in parts]
     for row in range(0, height, rows):
         last = min(row + rows, height)
         count = (last - row) * width
@@ -239,7 +232,7 @@ def window_slabs(
         yield row * width // per_set, slab.reshape(-1, per_set, *slab.shape[1:])
 
 
-def _windows(nest: Nest, plane: Bytes) -> Bytes:
+def window_view(nest: Nest, plane: NDArray[Any]) -> NDArray[Any]:
     """View of a plane (y, x, ...) as (Oy, Ox, Ky, Kx, ...)."""
     (sy, sx), (dy, dx), kernel = nest.layer.stride, nest.layer.dilation, nest.layer.kernel
     down, right = plane.strides[:2]

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import Bytes, arranged, bordered, unarranged, window_slabs
+from dpred_sim.designs.charged import check_sets
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import charged_bricks, nonzeros, whole
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import Nest, NestDesign, PrefixSchedule, check_counts, kept, prefix_sums
 from dpred_sim.designs.work import total_work
 from dpred_sim.errors import InputError
@@ -87,6 +90,28 @@ class Cnvlutin(NestDesign):
             counts = np.add.reduceat(values != 0, starts, axis=-1, dtype=np.uint8)
         counts = np.maximum(counts.astype(np.uint8), 1)
         return counts.reshape(nest.layer.height, nest.layer.width, 1, -1)
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from packed non-zeros and their offsets, one a cycle and lane; see `Design.compute`."""
+        nest, schedule = self.nest(layer), self.schedule(layer)
+        lanes = Lanes(nest)
+        check_sets(schedule, nest, self._slowest(lanes))
+        cycles = charged_bricks(nest, bordered(nest, self._occupied(nest), None, [False]).tops)
+        return nest_outputs(lanes, nonzeros(cycles), whole)
+
+    def _slowest(self, lanes: Lanes) -> NDArray[np.int64]:
+        """Non-zeros, or empty bricks, of the slowest lane of each window set, value by value."""
+        nest = lanes.nest
+        spent = np.zeros((nest.regions, nest.sets), dtype=np.int64)
+        idle = -nest.inner % nest.lanes
+        for region in range(nest.regions):
+            for windows in lanes.windows(region):
+                bricks = np.maximum(np.count_nonzero(windows.values, axis=-1), 1)
+                dealt = np.pad(bricks, ((0, 0), (0, idle), (0, 0)))
+                turns = dealt.reshape(len(dealt), -1, nest.lanes, nest.channel_tiles).sum(axis=1)
+                sets = windows.numbers // nest.windows_per_set
+                np.maximum.at(spent[region], sets, turns.max(axis=(1, 2)))
+        return spent
 
     def work_bits(self, layer: Layer) -> int:
         """Multiply-accumulates whose activation is not zero."""

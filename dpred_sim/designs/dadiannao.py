@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dpred_sim.designs.base import ComparisonPoint, register
+from dpred_sim.designs.charged import check_steps
+from dpred_sim.designs.entering import whole
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import ConstantSchedule, NestDesign
 from dpred_sim.workload.layer import Layer
 
@@ -27,6 +33,12 @@ class DaDianNao(NestDesign):
     def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
         """Steps of a layer, one cycle each; raises InputError for a layer that cannot run."""
         return ConstantSchedule(self.nest(layer, rows), 1)
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from whole values, or their blocks in units of their own; see `Design.compute`."""
+        nest = self.nest(layer)
+        check_steps(self.schedule(layer), nest, np.ones(1, dtype=np.int64))
+        return nest_outputs(Lanes(nest), whole, whole)
 
     def work_bits(self, layer: Layer) -> int:
         """Multiply-accumulates: every one is the same work."""

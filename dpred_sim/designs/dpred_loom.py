@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import register
 from dpred_sim.designs.bricks import own_bits
+from dpred_sim.designs.entering import bit_serial, lows_of_rows, of_rows
 from dpred_sim.designs.filters import row_costs
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loom import BothSerial, activation_bits
 from dpred_sim.designs.loop_nest import FinishSchedule, Nest, kept, running
 from dpred_sim.designs.run_ahead import round_robin
@@ -46,6 +48,16 @@ class DpredLoom(BothSerial):
             return running(costs)
         issue = 1 if self.fc_issue == "step" else planes[:, :, 0].reshape(-1)
         return round_robin(costs.reshape(-1), nest.columns, issue)
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from products of bit planes, both operands with group widths; see `Design.compute`."""
+        nest = self.nest(layer)
+        planes = row_costs(nest, self.group_rows, self.both_ends).astype(np.int64)
+        turns = self.activation_turns(nest).astype(np.int64)
+        spent = (turns[:, None] * planes[:, :, :, None]).max(axis=2)
+        self.check(self.schedule(layer), nest, spent, planes[0, :, 0])
+        lows = lows_of_rows(self.group_rows) if self.both_ends else None
+        return nest_outputs(Lanes(nest), self.entering(nest), bit_serial(of_rows(planes), lows))
 
     def work_bits(self, layer: Layer) -> int:
         """Product of the bits that both values need by themselves, summed over all products."""

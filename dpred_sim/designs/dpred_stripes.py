@@ -18,7 +18,17 @@ from dpred_sim.designs.bricks import (
     plain_bricks,
     set_maximum,
 )
+from dpred_sim.designs.charged import check_columns, check_overlapped, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import (
+    bit_serial,
+    lows_of_chunks,
+    lows_of_columns,
+    of_chunks,
+    of_column_groups,
+    whole,
+)
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import (
     FinishSchedule,
     Nest,
@@ -33,7 +43,6 @@ from dpred_sim.designs.loop_nest import (
 from dpred_sim.designs.run_ahead import overlapped, round_robin
 from dpred_sim.designs.work import total_work
 from dpred_sim.errors import InputError
-from dpred_sim.values.widths import group_widths
 from dpred_sim.workload.layer import Layer
 
 
@@ -117,12 +126,22 @@ class DpredStripes(NestDesign):
     def _diffy(self, nest: Nest) -> bool:
         return self.diffy and nest.layer.kind == "conv"
 
-    def entering_bits(self, layer: Layer) -> NDArray[np.uint8]:
-        """The width of each value's own group, of `lanes` channels; wider groups process no fewer bits."""
-        if self.diffy:
-            raise InputError("outputs cannot be recomputed from differences", field="diffy", found=True)
-        widths = np.repeat(group_widths(layer.activations, self.lanes), self.lanes, axis=-1)
-        return widths[..., : layer.activations.shape[-1]]
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from as many bits of each group as it is charged; see `Design.compute`."""
+        nest, schedule = self.nest(layer), self.schedule(layer)
+        if not nest.window_parallel:
+            costs = self._rounded(chunk_costs(nest, self.group_columns, self.both_ends))
+            check_columns(schedule, nest, np.tile(costs, nest.blocks_per_region))
+            lows = lows_of_chunks(self.group_columns) if self.both_ends else None
+            return nest_outputs(Lanes(nest), bit_serial(of_chunks(costs), lows), whole)
+        costs = self._groups(nest)
+        if self.run_ahead:
+            check_overlapped(schedule, nest, costs, self.run_ahead)
+        else:
+            check_steps(schedule, nest, costs.max(axis=-1)[:, None])
+        lows = lows_of_columns(self.group_columns) if self.both_ends else None
+        entering = bit_serial(of_column_groups(costs, self.group_columns), lows)
+        return nest_outputs(Lanes(nest, self._diffy(nest)), entering, whole)
 
     def work_bits(self, layer: Layer) -> int:
         """Bits that each activation needs by itself, summed over the multiply-accumulates."""

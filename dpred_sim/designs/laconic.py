@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import lane_values, set_maximum
+from dpred_sim.designs.charged import check_columns, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import most_terms, term_planes
 from dpred_sim.designs.filters import by_tile
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import FinishSchedule, Nest, NestDesign, check_flags, kept, running
 from dpred_sim.designs.recoding import TermSplit
 from dpred_sim.designs.run_ahead import round_robin
@@ -96,6 +99,38 @@ class Laconic(NestDesign):
         joined = np.moveaxis(lanes, 2, 3).reshape(nest.regions, nest.blocks_per_region, nest.inner, -1)
         most: NDArray[np.uint16] = joined.astype(np.uint16)
         return most
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from products of one term of each operand; see `Design.compute`."""
+        nest, schedule = self.nest(layer), self.schedule(layer)
+        lanes, terms = Lanes(nest), term_planes(self.recoding)
+        spent = self._pairs(lanes)
+        if nest.window_parallel:
+            check_steps(schedule, nest, spent)
+        else:
+            check_columns(schedule, nest, spent.reshape(-1))
+        return nest_outputs(lanes, terms, terms)
+
+    def _pairs(self, lanes: Lanes) -> NDArray[np.int64]:
+        """Most pairs of terms that meet in a lane, (regions, blocks, sets, inner), value by value."""
+        nest = lanes.nest
+        spent = np.zeros((nest.regions, nest.blocks_per_region, nest.sets, nest.inner), dtype=np.int64)
+        for region in range(nest.regions):
+            most = np.zeros((nest.blocks_per_region, nest.inner, nest.channel_tiles, nest.lanes), np.int64)
+            for filters in lanes.filters(region):
+                counts, tiles = most_terms(filters, self.recoding), filters.numbers // nest.rows
+                if nest.depthwise:
+                    at = (tiles, filters.numbers % nest.rows)
+                    most[0].transpose(1, 2, 0)[at] = counts[:, :, 0, 0]
+                else:
+                    np.maximum.at(most, tiles // nest.filter_tiles, counts)
+            for windows in lanes.windows(region):
+                sets = windows.numbers // nest.windows_per_set
+                starts = np.flatnonzero(np.diff(sets, prepend=-1))
+                reached = np.maximum.reduceat(most_terms(windows, self.recoding), starts, axis=0)
+                for block in range(nest.blocks_per_region):
+                    spent[region, block, sets[starts]] = (reached * most[block]).max(axis=(2, 3))
+        return spent
 
     def work_bits(self, layer: Layer) -> int:
         """Products of the terms of both values, summed over the multiply-accumulates."""

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import (
-    brick_bits,
     chunk_costs,
     group_costs,
     own_bits,
     plain_bricks,
     set_maximum,
 )
+from dpred_sim.designs.charged import check_columns, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import always, bit_serial, lows_of_chunks, lows_of_columns, of_steps
+from dpred_sim.designs.functional import Enter, Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import (
     FinishSchedule,
     Nest,
@@ -77,9 +79,23 @@ class BothSerial(NestDesign):
     def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
         """Steps of a layer, see `Design.schedule`."""
 
-    def entering_bits(self, layer: Layer) -> NDArray[np.uint8]:
-        """The width of the `lanes` channels around each activation; wider groups process no fewer bits."""
-        return brick_bits(layer, self.lanes)
+    def entering(self, nest: Nest) -> Enter:
+        """How activations enter: `serial_bits` at a time, for as many turns as are charged."""
+        lows = None
+        if self.both_ends:
+            lows = (lows_of_columns if nest.window_parallel else lows_of_chunks)(self.group_columns)
+        bits = self.activation_turns(nest).astype(np.int64) * self.serial_bits
+        return bit_serial(of_steps(bits), lows, self.serial_bits)
+
+    def check(
+        self, schedule: NestSchedule, nest: Nest, spent: NDArray[Any], planes: NDArray[Any] | int
+    ) -> None:
+        """Raises InvariantBroken when `spent` (regions, blocks, sets, inner) takes more than is charged."""
+        if nest.window_parallel:
+            return check_steps(schedule, nest, spent)
+        shape = (nest.blocks_per_region, nest.inner)
+        issue = np.broadcast_to(planes, shape).reshape(-1) if self.fc_issue == "plane" else 1
+        return check_columns(schedule, nest, np.broadcast_to(spent[0, :, 0], shape).reshape(-1), issue)
 
     def activation_turns(self, nest: Nest) -> NDArray[np.uint16]:
         """Cycles a weight bit of each step: (regions, channel tiles, sets, inner)."""
@@ -122,6 +138,14 @@ class Loom(BothSerial):
     def _finish(self, nest: Nest, planes: int) -> NDArray[np.int64]:
         costs = np.tile(self._costs(nest, planes).reshape(-1), nest.blocks_per_region)
         return round_robin(costs, nest.columns, 1 if self.fc_issue == "step" else planes)
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from products of one bit plane of each operand; see `Design.compute`."""
+        nest = self.nest(layer)
+        assert nest.layer.weights is not None
+        planes = min(nest.layer.weights.precision, self.pe_width)
+        self.check(self.schedule(layer), nest, self._costs(nest, planes)[:, None].astype(np.int64), planes)
+        return nest_outputs(Lanes(nest), self.entering(nest), bit_serial(always(planes)))
 
     def work_bits(self, layer: Layer) -> int:
         """Bits that each activation needs by itself x precision of the weights, over all products."""

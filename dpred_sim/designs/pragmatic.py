@@ -19,7 +19,10 @@ from dpred_sim.designs.bricks import (
     set_maximum,
     with_idle_cells,
 )
+from dpred_sim.designs.charged import check_columns, check_overlapped, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import of_chunks, of_column_groups, shifted_terms, whole
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import (
     FinishSchedule,
     Nest,
@@ -131,6 +134,23 @@ class Pragmatic(NestDesign):
             filled = np.pad(masks, (*((0, 0),) * (masks.ndim - 1), (0, short))) if short else masks
             cycles = unit_cycles(filled.reshape(-1, size), 1 << self.first_stage_bits)
         return cycles.reshape(*values.shape[:2], -1)
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from the terms that each unit takes in the cycles it is charged; see `Design.compute`."""
+        nest, schedule = self.nest(layer), self.schedule(layer)
+        if nest.window_parallel:
+            costs = group_costs(nest, self._planes(nest), 1, both_ends=False)
+            if self.run_ahead:
+                check_overlapped(schedule, nest, costs, self.run_ahead)
+            else:
+                check_steps(schedule, nest, costs.max(axis=-1)[:, None])
+            cycles = of_column_groups(costs, 1)
+        else:
+            chunks = self._planes(nest)[0].tops[0, 0]
+            check_columns(schedule, nest, np.tile(chunks.max(axis=0), nest.blocks_per_region))
+            cycles = of_chunks(chunks)
+        terms = shifted_terms(cycles, self.recoding, 1 << self.first_stage_bits)
+        return nest_outputs(Lanes(nest, self.diffy and layer.kind == "conv"), terms, whole)
 
     def work_bits(self, layer: Layer) -> int:
         """Terms of each activation, summed over the multiply-accumulates."""

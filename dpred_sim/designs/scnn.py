@@ -19,8 +19,9 @@ from dpred_sim.designs.loop_nest import (
 )
 from dpred_sim.designs.scnn_folded import FOLD, SIDE, FoldedGrid, folded
 from dpred_sim.designs.scnn_grid import Axis, Grid, unit_cycles
+from dpred_sim.designs.scnn_products import least_cycles, least_folded, matched_products, outer_products
 from dpred_sim.designs.work import total_work
-from dpred_sim.errors import InputError
+from dpred_sim.errors import InputError, InvariantBroken
 from dpred_sim.workload.layer import Layer
 
 GroupPasses = Literal["joined", "separate"]
@@ -191,6 +192,35 @@ class Scnn(Design):
         share = np.outer(grid.x.halo(), grid.y.halo())
         share[1, 1] = 0
         return int(share.max()) * np.array([last - first for first, last in passes], dtype=np.int64)
+
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from outer products of non-zeros, added up by coordinates; see `Design.compute`."""
+        schedule = self.schedule(layer)
+        tensor = layer.activations.load()
+        assert layer.weights is not None
+        weights = layer.weights.load().values
+        values = tensor.values
+        turns = self.turns(values, tensor.signed)
+        turns = np.ones(values.shape, np.uint8) if turns is None else turns
+        entered = self.entered(values.astype(np.int64), tensor.signed)
+        passes, busy = [block.filters for block in schedule.blocks], (values != 0) * turns
+        grid = self._grid(layer)
+        if _is_folded(layer):
+            owner = FoldedGrid((self.grid_x, self.grid_y), 1, 1, 1).owner()
+            least = least_folded(busy, weights, passes, grid, owner)
+        else:
+            least = least_cycles(layer, busy, weights, passes, grid)
+        steps = np.arange(schedule.steps)
+        charged = schedule.cycles(steps, steps + 1)
+        if (charged < least.reshape(-1)).any():
+            raise InvariantBroken(
+                f"layer {layer.name!r}: a channel of a pass is charged fewer cycles than it has blocks"
+            )
+        return (matched_products if _is_folded(layer) else outer_products)(layer, entered, weights)
+
+    def entered(self, values: NDArray[np.int64], signed: bool) -> NDArray[np.int64]:
+        """What multipliers see of the activations."""
+        return values
 
     def work_bits(self, layer: Layer) -> int:
         """Multiply-accumulates with both values non-zero."""

@@ -46,6 +46,13 @@ class ScnnDpred(Scnn):
         cycles: NDArray[np.uint8] = (-(-widths // self.serial_bits)).astype(np.uint8)
         return cycles
 
+    def entered(self, values: NDArray[np.int64], signed: bool) -> NDArray[np.int64]:
+        """The bits of each activation that enter in its turns, the top one negative in a signed tensor."""
+        bits = self.turns(values, signed).astype(np.int64) * self.serial_bits
+        span = np.int64(1) << bits
+        low = values & (span - 1)
+        return np.where(low >> (bits - 1) & 1, low - span, low) if signed else low
+
     def work_bits(self, layer: Layer) -> int:
         """Bits of the activation, summed over the multiply-accumulates with both values non-zero."""
         signed = layer.activations.signed

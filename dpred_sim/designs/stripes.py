@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
+from dpred_sim.designs.charged import check_columns, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import always, bit_serial, whole
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import ConstantSchedule, NestDesign
 from dpred_sim.workload.layer import Layer
 
@@ -31,9 +34,15 @@ class Stripes(NestDesign):
         """Steps of a layer, min(precision, pe_width) cycles each; raises InputError as `nest` does."""
         return ConstantSchedule(self.nest(layer, rows), min(layer.activations.precision, self.pe_width))
 
-    def entering_bits(self, layer: Layer) -> NDArray[np.uint8]:
-        """The layer's precision."""
-        return np.array(layer.activations.precision, dtype=np.uint8)
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs from the bits of the layer's precision; see `Design.compute`."""
+        nest, schedule = self.nest(layer), self.schedule(layer)
+        bits = min(layer.activations.precision, self.pe_width)
+        if nest.window_parallel:
+            check_steps(schedule, nest, np.array([bits]))
+        else:
+            check_columns(schedule, nest, np.full(nest.steps, bits))
+        return nest_outputs(Lanes(nest), bit_serial(always(bits)), whole)
 
     def work_bits(self, layer: Layer) -> int:
         """Bits of an activation at the layer's precision, summed over the multiply-accumulates."""

@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
-from dpred_sim.designs.bricks import brick_bits, chunk_costs, own_bits, plain_bricks, set_maximum
+from dpred_sim.designs.bricks import chunk_costs, own_bits, plain_bricks, set_maximum
+from dpred_sim.designs.charged import check_rounds, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.entering import bit_serial, loaded, of_chunks, of_rows, of_steps, whole
 from dpred_sim.designs.filters import row_costs
+from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import (
     ConstantSchedule,
     FinishSchedule,
@@ -87,11 +90,23 @@ class Tartan(NestDesign):
             costs[:, starts] = max(self._bits(nest))
         return running(costs)
 
-    def entering_bits(self, layer: Layer) -> NDArray[np.uint8]:
-        """The layer's precision, or with `dynamic_widths` the width of each activation's own group."""
+    def compute(self, layer: Layer) -> NDArray[np.int64]:
+        """Outputs bit by bit; weights of fully connected layers come in bit by bit; see `Design.compute`."""
+        nest, schedule = self.nest(layer), self.schedule(layer)
+        act_bits, wgt_bits = self._bits(nest)
+        if nest.window_parallel:
+            steps = np.full((nest.regions, nest.sets, nest.inner), act_bits)
+            if self.dynamic_widths:
+                steps = set_maximum(nest, plain_bricks(nest).tops).astype(np.int64)
+            check_steps(schedule, nest, steps[:, None])
+            return nest_outputs(Lanes(nest), bit_serial(of_steps(steps)), whole)
+        chunks = np.full(nest.inner, act_bits)
+        planes = np.full((1, nest.blocks_per_region, 1, nest.inner), wgt_bits)
         if self.dynamic_widths:
-            return brick_bits(layer, self.lanes)
-        return np.array(layer.activations.precision, dtype=np.uint8)
+            chunks = chunk_costs(nest, 1, False).astype(np.int64)
+            planes = row_costs(nest, 1, False).astype(np.int64)
+        check_rounds(schedule, nest, np.maximum(chunks, planes[0, :, 0]))
+        return nest_outputs(Lanes(nest), bit_serial(of_chunks(chunks)), loaded(of_rows(planes)))
 
     def work_bits(self, layer: Layer) -> int:
         """Bits of an activation, precision or own width, summed over the multiply-accumulates."""

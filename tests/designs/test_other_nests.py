@@ -114,22 +114,6 @@ def test_bit_fusion(
     assert len(schedule.blocks) == layer.groups * blocks
 
 
-@pytest.mark.parametrize("name", ["loom", "dpred_loom", "tartan"])
-@settings(max_examples=15, deadline=None)
-@given(layer=layers())
-def test_entering_bits_are_enough(name: str, layer: Layer) -> None:
-    """A value is what its entering bits say, the top one negative in a signed tensor."""
-    made = design(name, **({"dynamic_widths": True} if name == "tartan" else {}))
-    bits = made.entering_bits(layer)
-    assert bits is not None
-    values = layer.activations.load().values.astype(np.int64)
-    span = np.int64(1) << np.broadcast_to(bits, values.shape).astype(np.int64)
-    entered = values % span
-    if layer.activations.signed:
-        entered = np.where(entered >= span // 2, entered - span, entered)
-    assert np.array_equal(entered, values)
-
-
 def test_published_bit_fusion_sizes() -> None:
     """8-bit products: 512 a cycle; 4-bit ones four times as many; 16-bit ones take four cycles."""
     totals = []
