@@ -85,11 +85,6 @@ class ReadStream:
         """Number of requests."""
         return len(self.bounds) - 1
 
-    @property
-    def finished(self) -> bool:
-        """All requests have arrived."""
-        return self._arrived == self.requests
-
     def arrived(self, index: int, cause: int) -> None:
         """Request `index` is in the buffer; what lies before the first gap becomes usable."""
         self._flags.add(index)
