@@ -20,8 +20,9 @@ from dpred_sim.components.machine import LayerTensors, Machine, RowState, StackS
 from dpred_sim.components.memory import Memory
 from dpred_sim.components.probe import Probe
 from dpred_sim.components.sequencer import Sequencer
-from dpred_sim.designs.base import Design, design
+from dpred_sim.designs.base import DESIGNS, Design, design
 from dpred_sim.errors import InputError
+from dpred_sim.registry import parameter_names
 from dpred_sim.schedule.job import LayerJob, MemoryFormat, prepare
 from dpred_sim.schedule.passes import PassLimits
 from dpred_sim.schedule.placement import StoredTensor, UnknownTensor
@@ -78,7 +79,16 @@ def tile_design(topology: Topology) -> Design:
                 f"{c.dispatcher}: {len(c.tiles)} x {topology.node(c.tiles[0]).group}" for c in clusters
             ),
         )
-    return design(first.design, tiles=counts.pop(), **first.options)  # type: ignore[attr-defined]
+    name: str = first.design  # type: ignore[attr-defined]
+    if "tiles" not in parameter_names(DESIGNS.get(name)):
+        raise InputError(
+            "this design has no tiles that a dispatcher feeds: it is compared by its cycles, not in a system",
+            file=topology.file or None,
+            field=f"nodes.{nodes[0].group}.design",
+            found=name,
+            allowed=[one for one in DESIGNS.names() if "tiles" in parameter_names(DESIGNS.get(one))],
+        )
+    return design(name, tiles=counts.pop(), **first.options)  # type: ignore[attr-defined]
 
 
 def build_system(
