@@ -21,9 +21,15 @@ def ready_made_names(folder: str, suffix: str) -> list[str]:
 
 
 def locate(
-    reference: str | Path, folder: str, suffix: str, *, noun: str, relative_to: Path | None = None
+    reference: str | Path,
+    folder: str,
+    suffix: str,
+    *,
+    noun: str,
+    relative_to: Path | None = None,
+    folders: bool = False,
 ) -> Path:
-    """Path of the file that `reference` names.
+    """Path of the file that `reference` names; with `folders` it may be a folder.
 
     A reference with a slash or a suffix is a path (relative to `relative_to`, or to the working
     directory); anything else is a bare name looked up in the ready-made `folder`.
@@ -32,6 +38,8 @@ def locate(
     text = str(reference)
     if isinstance(reference, Path) or "/" in text or Path(text).suffix:
         path = Path(text) if relative_to is None else relative_to / text
+        if path.is_dir() and folders:
+            return path
         if path.is_dir():
             raise InputError(f"this {noun} is a directory, not a file", file=path)
         if not path.is_file():

@@ -19,7 +19,8 @@ def load_workload(
     inputs: Iterable[str | Path] = (),
     seed: int = 0,
 ) -> Workload:
-    """The workload that `reference` names: a script, an .onnx file, or the bare name of a ready-made one.
+    """The workload that `reference` names: a script, an .onnx file, a trace folder, or the bare name of a
+    ready-made one.
 
     `bits` is the width of a value in the uncompressed model, 8 or 16. `quantise` says how real numbers
     become integers and `inputs` are the files that the network is fed with: both matter to workloads
@@ -30,7 +31,7 @@ def load_workload(
         raise InputError("value width", field="bits", found=bits, allowed=WIDTHS)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("not a seed", field="seed", found=seed, allowed="an integer, 0 or more")
-    path = locate(reference, "workloads", ".py", noun="workload")
+    path = locate(reference, "workloads", ".py", noun="workload", folders=True)
     return importer_for(path).load(path, bits=bits, quantise=quantise, inputs=_files(inputs), seed=seed)
 
 
