@@ -82,7 +82,7 @@ def _rows(
 ) -> tuple[RowSource, list[ReadStream]]:
     resident = min(tensor.resident_rows, rows)
     streams, all_ends, prefixes = [], [], []
-    width, burst = tensor.offchip.shape[1], machine.memory.burst_bytes
+    burst = machine.memory.burst_bytes
     for part in parts if resident < rows else []:
         ends = tensor.ends(part, resident, rows, burst)
         prefix = tensor.room_prefix(part)[: rows + 1]
@@ -92,9 +92,7 @@ def _rows(
             # Rows of one pass take half of the room, or what one window set needs; a request the rest.
             needed = max(room.capacity_bits // 2, min(rows - resident, span) * widest)
             spare = max(1, room.capacity_bits - needed)
-        values = np.arange(rows - resident + 1, dtype=np.int64) * (
-            width * (part[1] - part[0]) * machine.value_bits
-        )
+        values = tensor.value_prefix(part, machine.value_bits)[resident : rows + 1]
         streams.append(
             ReadStream(
                 machine.env,
@@ -103,7 +101,7 @@ def _rows(
                 tensor.address,
                 ends[resident:],
                 prefix[resident:],
-                values,
+                values - values[0],
                 room,
                 machine.settings.request_bytes,
                 burst,
@@ -136,7 +134,7 @@ def output_streams(
     if by_block:
         edges |= {edge for b in last_chunks for edge in job.outputs(b)}
     for reader in readers:
-        edges |= {cut for cut in reader.channel_cuts if cut <= depth}
+        edges |= {cut for cut in reader.cuts_of(writes.name) if cut <= depth}
     for reader in second_readers:
         edges |= set(reader.second_cuts)
     cuts = sorted(edges)

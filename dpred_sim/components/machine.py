@@ -89,6 +89,11 @@ class TensorState:
         rows = self.onchip.row_bits(None if whole else channels)
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(rows)])
 
+    def value_prefix(self, channels: Range, value_bits: int) -> NDArray[np.int64]:
+        """Bits of the values before each row, uncompressed, (H + 1,)."""
+        height, width, _ = self.offchip.shape
+        return np.arange(height + 1, dtype=np.int64) * (width * (channels[1] - channels[0]) * value_bits)
+
     def ends(self, channels: Range, first_row: int, rows: int, burst_bytes: int) -> NDArray[np.int64]:
         """Byte offsets of row ends, (rows + 1,); what lies below the last needed row is not fetched."""
         ends = row_ends(self.offchip, self.slabs, channels, first_row, burst_bytes)[: rows + 1].copy()
@@ -178,6 +183,70 @@ class StackState(TensorState):
         ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(sizes))])[: rows + 1]
         ends[-1] = -(-int(ends[-1]) // burst_bytes) * burst_bytes
         return ends
+
+
+class JoinedState(TensorState):
+    """Rows and channels of several tensors as a memory layer reads them: those that are on chip first.
+
+    A row here is a row of some tensor; they need not be equally long.
+    """
+
+    def __init__(self, parts: list[tuple[TensorState, Range, Range]]) -> None:
+        self.parts = parts
+        first = parts[0][0]
+        self.name = first.name
+        self.offchip, self.onchip = first.offchip, first.onchip
+        self.readers = first.readers
+        self.pieces = tuple(piece for state, _, _ in parts for piece in state.pieces)
+        self.slabs = first.slabs
+
+    @property
+    def address(self) -> int:  # type: ignore[override]
+        """Where the first part lies."""
+        return self.parts[0][0].address
+
+    @property
+    def resident_rows(self) -> int:  # type: ignore[override]
+        """Rows on chip, of all parts."""
+        return sum(_inside(state.resident_rows, rows) for state, rows, _ in self.parts)
+
+    def row_room(self) -> NDArray[np.int64]:
+        """Bits that each row takes in the activation buffer."""
+        return np.diff(self.room_prefix((0, 0)))
+
+    def room_prefix(self, channels: Range) -> NDArray[np.int64]:
+        """Bits that the rows before each one take in the buffer; the parts say which channels."""
+        return self._prefix([np.diff(state.room_prefix(part)) for state, _, part in self.parts])
+
+    def value_prefix(self, channels: Range, value_bits: int) -> NDArray[np.int64]:
+        """Bits of the values before each row, uncompressed."""
+        return self._prefix([np.diff(state.value_prefix(part, value_bits)) for state, _, part in self.parts])
+
+    def ends(self, channels: Range, first_row: int, rows: int, burst_bytes: int) -> NDArray[np.int64]:
+        """Byte offsets of row ends: every part is a container that starts at a burst."""
+        sizes = []
+        for state, (top, bottom), part in self.parts:
+            resident = max(top, min(state.resident_rows, bottom)) if first_row else top
+            ends = state.ends(part, resident, bottom, burst_bytes)
+            sizes.append(np.pad(np.diff(ends), (0, state.offchip.shape[0] - bottom)))
+        ends = self._prefix(sizes, bool(first_row))[: rows + 1]
+        ends[-1] = -(-int(ends[-1]) // burst_bytes) * burst_bytes
+        return ends
+
+    def _prefix(self, by_row: list[NDArray[np.int64]], apart: bool = True) -> NDArray[np.int64]:
+        """Prefix sums over the rows of all parts; those on chip come first where they are `apart`."""
+        held, others = [], []
+        for sizes, (state, (top, bottom), _) in zip(by_row, self.parts, strict=True):
+            count = _inside(state.resident_rows, (top, bottom)) if apart else 0
+            held.append(sizes[top : top + count])
+            others.append(sizes[top + count : bottom])
+        start = np.zeros(1, dtype=np.int64)
+        return np.concatenate([start, np.cumsum(np.concatenate([*held, *others]))])
+
+
+def _inside(resident_rows: int, rows: Range) -> int:
+    """How many of the rows [first, last) are among the first `resident_rows`."""
+    return max(0, min(resident_rows, rows[1]) - rows[0])
 
 
 class LayerTensors(NamedTuple):

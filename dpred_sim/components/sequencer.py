@@ -16,7 +16,7 @@ from dpred_sim.components.cluster import Cluster
 from dpred_sim.components.events import Signal
 from dpred_sim.components.layer_run import LayerRun
 from dpred_sim.components.layer_streams import activation_rows, output_streams, partial_sums, shortcut_rows
-from dpred_sim.components.machine import LayerTensors, Machine, TensorState
+from dpred_sim.components.machine import JoinedState, LayerTensors, Machine, TensorState
 from dpred_sim.components.planning import layer_needs, pass_limits, reserve_bits
 from dpred_sim.components.post_processing import OutputWriter
 from dpred_sim.components.weight_feed import WeightFeed
@@ -91,7 +91,7 @@ class Sequencer:
             machine.memory.burst_bytes,
             self.progress,
         )
-        readers = [self.jobs[r] for r in writes.readers if self.tensors[r].reads is writes]
+        readers = [self.jobs[r] for r in writes.readers if writes in _read_alone(self.tensors[r].reads)]
         second_readers = [
             self.jobs[r] for r in writes.readers if writes in getattr(self.tensors[r].second, "pieces", ())
         ]
@@ -182,6 +182,11 @@ class Sequencer:
                     if piece.held_bits and id(piece) not in seen:
                         seen.add(id(piece))
                         yield piece
+
+
+def _read_alone(reads: TensorState) -> Sequence[TensorState]:
+    """The tensors that a layer reads parts of; the rows of a stack are read as one."""
+    return [state for state, _, _ in reads.parts] if isinstance(reads, JoinedState) else [reads]
 
 
 def _latency(cluster: Cluster) -> int:

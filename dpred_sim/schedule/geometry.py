@@ -53,7 +53,23 @@ def set_geometry(schedule: Schedule) -> SetGeometry:
         rows = image_shape(tuple(layer.activations.shape))[0]
         one = np.zeros(1, dtype=np.int64)
         return SetGeometry(one, one + rows - 1, one + 1, one, one, np.array([0, 1], dtype=np.int64))
+    if layer.kind == "move":
+        return move_geometry(layer)
     return window_geometry(layer, schedule.sets, schedule.windows_per_set)
+
+
+def move_geometry(layer: Layer) -> SetGeometry:
+    """Geometry of a memory layer with outputs of another shape: both go by at an even pace.
+
+    It takes one row at a time, of what it reads or of what it writes, whichever has more rows.
+    """
+    height, width, _ = image_shape(layer.output_shape)
+    sets, rows = layer.conv_height, layer.source_rows
+    place = np.arange(sets + 1, dtype=np.int64)
+    reads, done = place * rows // sets, place * (height * width) // sets
+    first, last = reads[:-1], np.maximum(-(-place[1:] * rows // sets) - 1, reads[:-1])
+    written = np.maximum(-(-done // width) - 1, 0)
+    return SetGeometry(first, last, np.ones_like(first), done[:-1] // width, written[1:], done)
 
 
 def window_geometry(layer: Layer, sets: int, windows_per_set: int) -> SetGeometry:

@@ -162,9 +162,15 @@ class LayerJob:
         """Rows of the activations that are read at all."""
         return int(self.geometry.last_row.max()) + 1
 
+    def cuts_of(self, name: str) -> list[int]:
+        """Channels at which the stored tensor `name` should be cut so that this layer can read parts of it."""
+        if self.node.parts:
+            return sorted({edge for part in self.node.parts if part.name == name for edge in part.channels})
+        return self.channel_cuts if name == self.node.reads else []
+
     @cached_property
     def channel_cuts(self) -> list[int]:
-        """Channels at which a stored tensor should be cut so that this layer can read parts of it."""
+        """Channels at which the activations should be cut so that blocks can read parts of them."""
         if self.layer.kind != "conv":
             return []
         cuts = {edge for index in range(len(self.blocks)) for edge in self.channels(index)}
@@ -275,6 +281,11 @@ def _work(schedule: Schedule, blocks: list[WeightBlock], chunks: int, memory: Me
         )
         kernel = schedule.original.kernel
         geometry = replace(geometry, bricks=windows * (kernel[0] * kernel[1]))
+    if schedule.original.kind == "move":
+        moved = [StoredTensor(x, memory.activations).total_bits for x in schedule.original.more]
+        bricks = np.array([-(-(stored.total_bits + sum(moved)) // schedule.sets)], dtype=np.int64)
+        none = np.zeros(1, dtype=np.int64)
+        return LayerWork(schedule, geometry, blocks, chunks, bricks, none, none)
     positions = height * width if schedule.window_parallel else 1
     per_position = -(-stored.total_bits // positions)
     if not blocks:

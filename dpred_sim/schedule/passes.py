@@ -303,16 +303,16 @@ def _channel_passes(work: LayerWork, mine: Sequence[int], limits: PassLimits) ->
 def memory_passes(work: LayerWork) -> list[Pass]:
     """Passes of a memory layer: a row of positions each, without compute."""
     geometry, layer = work.geometry, work.schedule.original
-    rows = len(geometry.first_row)
+    rows, rows_read = len(geometry.first_row), int(geometry.last_row[-1]) + 1
     return [
         Pass(
             weights=0,
             sweep=0,
             cycles=0,
             macs=0,
-            first_row=row,
-            last_row=row,
-            next_row=row + 1,
+            first_row=int(geometry.first_row[row]),
+            last_row=int(geometry.last_row[row]),
+            next_row=rows_read if row == rows - 1 else int(geometry.first_row[row + 1]),
             brick_bits=int(geometry.bricks[row] * work.brick_bits[0]),
             weight_bits=0,
             all_weight_bits=0,

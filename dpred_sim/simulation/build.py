@@ -16,7 +16,7 @@ from dpred_sim.components.dma import Port, ReadDma, TrafficLedger, TransferSetti
 from dpred_sim.components.dram.channel import DramChannel
 from dpred_sim.components.layer_streams import ACTIVATION_QUEUES
 from dpred_sim.components.link import Converters, Link, Path
-from dpred_sim.components.machine import LayerTensors, Machine, RowState, StackState, TensorState
+from dpred_sim.components.machine import JoinedState, LayerTensors, Machine, RowState, StackState, TensorState
 from dpred_sim.components.memory import Memory
 from dpred_sim.components.probe import Probe
 from dpred_sim.components.sequencer import Sequencer
@@ -345,6 +345,8 @@ def tensor_states(workload: Workload, system: System, batch: int) -> list[LayerT
             state(name, base)
         for node in network:
             reads = state(node.reads, base)
+            if node.parts:
+                reads = JoinedState([(state(p.name, base), p.rows, p.channels) for p in node.parts])
             adds = None if node.shortcut is None else state(node.shortcut, base)
             if adds is not None and node.shortcut_row is not None:
                 adds = RowState(adds, node.shortcut_row, system.machine.memory.burst_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from dpred_sim.codecs.base import Codec
@@ -26,6 +27,9 @@ def paper_traffic(simulation: Simulation) -> dict[str, int]:
         for node in simulation.workload.network:
             source: TensorSource | None = getattr(node.layer, kind)
             role = kind
+            for another in node.layer.more if kind == "activations" else ():
+                raw += prod(another.shape) * another.bits
+                stored += _container_bits(codec, another, role)
             if kind == "weights" and node.layer.second is not None:
                 source, role = node.layer.second, "activations"
             elif kind == "weights" and id(source) in shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ from dpred_sim.errors import InputError
 from dpred_sim.values.tensor import TensorSource
 from dpred_sim.workload.views import regrouped, reshaped
 
-Kind = Literal["conv", "linear", "pool", "add"]
+Kind = Literal["conv", "linear", "pool", "add", "move"]
 Pair = tuple[int, int]
 Edges = tuple[int, int, int, int]
 
@@ -37,14 +38,15 @@ class Layer:
     """One layer of a network.
 
     `activations` is (H, W, C), or (T, C) for `linear`; `weights` is (K, Ky, Kx, C / groups) or (K, C),
-    None for the memory layers `pool` and `add`. `outputs` is the tensor as stored: after bias, batch
+    None for the memory layers `pool`, `add` and `move`. `outputs` is the tensor as stored: after bias, batch
     norm, activation, residual add and fused pooling; None means stored raw. `pool` is the pooling
     fused behind the layer (or the pooling itself for kind `pool`).
 
     `second` is the second operand of a product of two activations, as it is stored: `weights` is the
     same regrouped. With `gates` above 1 post-processing makes one output of that many neighbouring
     filters.
-    Build one with `conv2d`, `linear`, `matmul`, `pooling` or `add`: they check the shapes.
+    A `move` reads `activations` and `more`, tensors of any shape, and writes `outputs` of any other.
+    Build one with `conv2d`, `linear`, `matmul`, `pooling`, `add` or `move`: they check the shapes.
     """
 
     name: str
@@ -61,6 +63,9 @@ class Layer:
     transposed: bool = False
     """`second` is (C, groups * K) and is transposed on its way to the tiles, not (K, groups * C)."""
     gates: int = 1
+    more: tuple[TensorSource, ...] = ()
+    shape: tuple[int, ...] | None = None
+    """Shape of the outputs of a `move`."""
 
     @classmethod
     def conv2d(
@@ -201,6 +206,27 @@ class Layer:
         layer._check_outputs()
         return layer
 
+    @classmethod
+    def move(
+        cls,
+        name: str,
+        activations: TensorSource,
+        outputs: TensorSource | tuple[int, ...],
+        more: Sequence[TensorSource] = (),
+    ) -> Layer:
+        """A memory layer that reads tensors once and writes one, whatever becomes of the values between.
+
+        Concatenation, resizing, transposing, products with gates: what has no inner products. `outputs`
+        is the tensor, or its shape where the values are not known. Raises InputError.
+        """
+        for what, source in (("activations", activations), *(("more", source) for source in more)):
+            fits = len(source.shape) in (1, 2, 3) and min(source.shape) > 0
+            _need(name, what, fits, source.shape, "(H, W, C), (T, C) or (C,)")
+        known = None if isinstance(outputs, tuple) else outputs
+        shape = tuple(outputs) if isinstance(outputs, tuple) else tuple(outputs.shape)
+        _need(name, "outputs", len(shape) in (2, 3) and min(shape) > 0, shape, "(H, W, C) or (T, C)")
+        return cls(name, "move", activations, None, known, more=tuple(more), shape=shape)
+
     @property
     def height(self) -> int:
         """Rows of the activations (positions T for `linear`)."""
@@ -227,6 +253,8 @@ class Layer:
     @property
     def filters(self) -> int:
         """Output channels K."""
+        if self.shape is not None:
+            return self.shape[-1]
         return self.channels if self.weights is None else self.weights.shape[0]
 
     @property
@@ -238,7 +266,9 @@ class Layer:
 
     @property
     def conv_height(self) -> int:
-        """Rows of windows (before fused pooling)."""
+        """Rows of windows (before fused pooling); what a move takes at a time."""
+        if self.shape is not None:
+            return max(self.source_rows, self.shape[0])
         top, _, bottom, _ = self.padding
         span = (self.kernel[0] - 1) * self.dilation[0] + 1
         return (self.height + top + bottom - span) // self.stride[0] + 1
@@ -246,6 +276,8 @@ class Layer:
     @property
     def conv_width(self) -> int:
         """Windows a row (before fused pooling)."""
+        if self.shape is not None:
+            return 1
         _, left, _, right = self.padding
         span = (self.kernel[1] - 1) * self.dilation[1] + 1
         return (self.width + left + right - span) // self.stride[1] + 1
@@ -263,12 +295,19 @@ class Layer:
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the tensor that leaves post-processing: (H, W, K), or (T, K) without an image."""
+        if self.shape is not None:
+            return self.shape
         if self.kind == "linear" or self._in_rows or self.second is not None:
             return (self.height, self.output_channels)
         height, width = self.conv_height, self.conv_width
         if self.pool is not None:
             height, width = self.pool.output_size(height, width)
         return (height, width, self.filters)
+
+    @property
+    def source_rows(self) -> int:
+        """Rows of all tensors that a move reads."""
+        return sum(x.shape[0] if len(x.shape) > 1 else 1 for x in (self.activations, *self.more))
 
     @property
     def _in_rows(self) -> bool:

@@ -10,11 +10,20 @@ import numpy as np
 
 from dpred_sim.errors import InputError, nearest
 from dpred_sim.values.tensor import Tensor, TensorSource
-from dpred_sim.workload.layer import Layer
-from dpred_sim.workload.views import Stack, gates_by_unit, row
+from dpred_sim.workload.layer import Layer, Pair
+from dpred_sim.workload.views import Stack, View, gates_by_unit, row
 
 INPUT = "input"
 """Name of the tensor that the network reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows and channels of a tensor that a memory layer reads, (first, last + 1)."""
+
+    name: str
+    rows: Pair
+    channels: Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +31,8 @@ class Node:
     """A layer in its place: it reads the outputs of `reads`, and adds those of `shortcut`.
 
     With `shortcut_row` it adds that row alone. `second` is the tensor that a product of two activations
-    multiplies with. Layers of one `family` are steps of one recurrence.
+    multiplies with. Layers of one `family` are steps of one recurrence. A move reads `parts`, the first
+    of them of `reads`.
     """
 
     layer: Layer
@@ -31,6 +41,7 @@ class Node:
     second: str | None = None
     shortcut_row: int | None = None
     family: str = ""
+    parts: tuple[Part, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,14 +107,69 @@ class Network:
         if shortcut is not None:
             self._check_shortcut(layer, shortcut, shortcut_row)
         node = Node(layer, reads, shortcut, second, shortcut_row, family)
-        for source in dict.fromkeys((reads, shortcut, second)):
-            for part in (source, *self.stacks.get(source or "", ())):
-                if part is not None:
-                    self._readers.setdefault(part, []).append(len(self.nodes))
+        return self._enter(node, [source for source in (reads, shortcut, second) if source is not None])
+
+    def _enter(self, node: Node, sources: Sequence[str]) -> str:
+        for source in dict.fromkeys(sources):
+            for part in (source, *self.stacks.get(source, ())):
+                self._readers.setdefault(part, []).append(len(self.nodes))
         self.nodes.append(node)
-        self._nodes_by_name[layer.name] = node
-        self._written[layer.name] = layer.output_shape
-        return layer.name
+        self._nodes_by_name[node.name] = node
+        self._written[node.name] = node.layer.output_shape
+        return node.name
+
+    def move(
+        self,
+        name: str,
+        parts: Sequence[Part | str],
+        outputs: TensorSource | tuple[int, ...],
+        tensors: Sequence[TensorSource] | None = None,
+    ) -> str:
+        """Append a memory layer that reads (parts of) tensors and writes one; returns its name.
+
+        `tensors` are the values of the parts, where the network does not know them all. Raises
+        InputError as `add` and `Layer.move` do, and for a part outside its tensor.
+        """
+        taken = [self._part(name, part) for part in parts]
+        if not taken:
+            raise InputError("a memory layer reads something", field=f"layer {name!r}")
+        if tensors is None:
+            whole = [self.tensor(part.name) for part in taken]
+            tensors = [source for source in whole if source is not None]
+        if len(tensors) != len(taken):
+            raise InputError("reads a tensor whose values are not known", field=f"layer {name!r}")
+        pieces = [self._cut(source, part) for source, part in zip(tensors, taken, strict=True)]
+        layer = Layer.move(name, pieces[0], outputs, pieces[1:])
+        self._check_name(name)
+        return self._enter(Node(layer, taken[0].name, parts=tuple(taken)), [part.name for part in taken])
+
+    def _part(self, layer: str, part: Part | str) -> Part:
+        name = part if isinstance(part, str) else part.name
+        self._check_written(layer, name)
+        shape = self._written[name]
+        rows, channels = (shape[0] if len(shape) > 1 else 1), shape[-1]
+        if isinstance(part, str):
+            return Part(part, (0, rows), (0, channels))
+        for what, (first, last), size in (("rows", part.rows, rows), ("channels", part.channels, channels)):
+            if not 0 <= first < last <= size:
+                raise InputError(
+                    f"reads {what} that {name!r} does not have",
+                    field=f"layer {layer!r}",
+                    found=f"{first} to {last}",
+                    allowed=f"0 to {size}",
+                )
+        return part
+
+    def _cut(self, source: TensorSource, part: Part) -> TensorSource:
+        """The values of a part."""
+        shape = tuple(source.shape)
+        if len(shape) == 1:
+            shape = (1, *shape)
+        (top, bottom), (first, last) = part.rows, part.channels
+        if (bottom - top, last - first) == (shape[0], shape[-1]):
+            return source
+        cut = (bottom - top, *shape[1:-1], last - first)
+        return View(source, cut, lambda values: values.reshape(shape)[top:bottom, ..., first:last])
 
     def given(self, name: str, tensor: TensorSource) -> str:
         """Declare a tensor that is off chip at the start, like the input; returns its name."""
