@@ -92,6 +92,15 @@ class BitReader:
         pairs >>= (64 - (starts & 31) - sizes).astype(np.uint64)
         return np.asarray(pairs & ((np.uint64(1) << sizes.astype(np.uint64)) - np.uint64(1)))
 
+    def peek_all(self, starts: NDArray[np.int64], lengths: ArrayLike) -> NDArray[np.int64]:
+        """Fields of at most FIELD_BITS bits; bits behind the container read as zeros."""
+        index = starts >> 5
+        pairs = self._words.take(index, mode="clip") << np.uint64(32)
+        pairs |= self._words.take(index + 1, mode="clip")
+        sizes = np.asarray(lengths, np.int64)
+        pairs >>= (64 - (starts & 31) - sizes).astype(np.uint64)
+        return (pairs & ((np.uint64(1) << sizes.astype(np.uint64)) - np.uint64(1))).astype(np.int64)
+
     def peek(self, start: int, length: int) -> int:
         """One field of at most FIELD_BITS bits; bits behind the container read as zeros."""
         word = int.from_bytes(self.data[start >> 3 : (start >> 3) + 5], "big")

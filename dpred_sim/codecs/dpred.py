@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -11,18 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.codecs.base import Codec, Encoded, Role, register
-from dpred_sim.codecs.bits import (
-    CHUNK,
-    FIELD_BITS,
-    BitReader,
-    BitWriter,
-    damaged,
-    prefix_bits,
-    restored,
-    unsigned,
-)
+from dpred_sim.codecs.bits import BitReader, BitWriter, damaged, prefix_bits, restored, unsigned
+from dpred_sim.codecs.groups import Groups, packed_flags, stored_values
 from dpred_sim.errors import InputError
-from dpred_sim.values.layout import Layout, check_group_size
+from dpred_sim.values.layout import check_group_size
 from dpred_sim.values.tensor import Tensor, TensorSource
 from dpred_sim.values.widths import group_stats, layout
 
@@ -90,13 +81,13 @@ class Dpred(Codec):
         flat = unsigned(np.ascontiguousarray(order.arrange(x.values)).reshape(-1))
         head = prefix_bits(x.bits)
         choice = int(self._adaptive)  # bits that say whether flags follow
-        for group in _Groups.all(order, self.group_size):
+        for group in Groups.all(order, self.group_size):
             width, flag = widths[group.first : group.last, None], flagged[group.first : group.last, None]
             values = np.where(group.mask, flat[group.places], 0).astype(np.uint64)
             nonzero = values != 0
             stored = np.where(flag, nonzero, group.mask)
             heads = (width - np.uint64(1)) | (flag.astype(np.uint64) << np.uint64(head)) * np.uint64(choice)
-            flags, flag_sizes = _packed(nonzero & flag, group.sizes * flag[:, 0])
+            flags, flag_sizes = packed_flags(nonzero & flag, group.sizes * flag[:, 0])
             values &= (np.uint64(1) << width) - np.uint64(1)
             values[~stored] = 0
             fields = np.concatenate([heads, flags, values], axis=1)
@@ -113,9 +104,11 @@ class Dpred(Codec):
         flat = np.empty(prod(encoded.shape), f"{'i' if encoded.signed else 'u'}{encoded.bits // 8}")
         end = int(self.mode == "offline")
         always = self.mode == "zeros" or (self.mode == "offline" and reader.peek(0, 1) == 1)
-        for group in _Groups.all(order, self.group_size):
+        for group in Groups.all(order, self.group_size):
             starts, widths, flagged, end = self._walk(reader, end, group.sizes, encoded.bits, always)
-            flat[group.places[group.mask]] = _values(reader, group, starts, widths, flagged, encoded.signed)
+            flat[group.places[group.mask]] = stored_values(
+                reader, group, starts, widths, flagged, encoded.signed
+            )
         if end != encoded.size_bits:
             raise damaged(f"{encoded.size_bits} bits; {end} expected")
         return restored(flat, order, encoded)
@@ -176,76 +169,3 @@ class Dpred(Codec):
 
 def _smaller(some: NDArray[np.int32], others: NDArray[np.int32]) -> bool:
     return bool(some.sum(dtype=np.int64) < others.sum(dtype=np.int64))
-
-
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """Some groups of a layout, as a matrix with a row a group and `group_size` columns.
-
-    `sizes` values of a row count; `places` are their places in the container, `mask` says which.
-    """
-
-    first: int
-    last: int
-    sizes: NDArray[np.int64]
-    places: NDArray[np.int64]
-    mask: NDArray[np.bool_]
-
-    @classmethod
-    def all(cls, order: Layout, group_size: int) -> Iterator[_Groups]:
-        """All groups in container order, a chunk at a time."""
-        groups = order.groups(group_size)
-        lengths = order.group_lengths(group_size).astype(np.int64)
-        columns = np.arange(min(group_size, order.length), dtype=np.int64)
-        step = max(1, CHUNK // len(columns))
-        total = order.runs * groups
-        for first in range(0, total, step):
-            last = min(first + step, total)
-            runs, within = np.divmod(np.arange(first, last, dtype=np.int64), groups)
-            sizes = lengths[within]
-            mask = columns < sizes[:, None]
-            places = (runs * order.length + within * group_size)[:, None] + columns
-            places[~mask] = 0
-            yield cls(first, last, sizes, places, mask)
-
-
-def _packed(
-    flags: NDArray[np.bool_], sizes: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The first `sizes` flags of each row as fields: (values, lengths), both (rows, fields)."""
-    columns = flags.shape[1]
-    fields = -(-columns // FIELD_BITS)
-    room = np.zeros((len(flags), fields * FIELD_BITS), np.bool_)
-    room[:, :columns] = flags
-    words = np.packbits(room, axis=1).view(">u4").astype(np.uint64)
-    lengths = np.clip(sizes[:, None] - FIELD_BITS * np.arange(fields), 0, FIELD_BITS)
-    return words >> (FIELD_BITS - lengths).astype(np.uint64), lengths
-
-
-def _values(
-    reader: BitReader,
-    group: _Groups,
-    starts: NDArray[np.int64],
-    widths: NDArray[np.int64],
-    flagged: NDArray[np.bool_],
-    signed: bool,
-) -> NDArray[np.int64]:
-    """The values of groups whose fields begin at `starts`, those within the mask, flattened."""
-    stored = group.mask.copy()
-    rows = np.flatnonzero(flagged)
-    if rows.size:
-        mask = group.mask[rows]
-        places = starts[rows, None] + np.arange(mask.shape[1])
-        mask[mask] = reader.read(places[mask], 1) != 0
-        stored[rows] = mask
-    before: NDArray[np.int64] = np.cumsum(stored, axis=1) - stored
-    begin = starts + np.where(flagged, group.sizes, 0)
-    fields = begin[:, None] + before * widths[:, None]
-    values = np.zeros(group.mask.shape, np.int64)
-    sizes = np.broadcast_to(widths[:, None], stored.shape)[stored]
-    found = reader.read(fields[stored], sizes).astype(np.int64)
-    if signed:
-        sign = np.int64(1) << (sizes - 1)
-        found = (found ^ sign) - sign
-    values[stored] = found
-    return np.asarray(values[group.mask])

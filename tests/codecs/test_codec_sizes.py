@@ -16,6 +16,9 @@ ALL = [
     codec("per_layer"),
     codec("zero_rle"),
     codec("zero_rle", run_bits=5),
+    codec("bitmap"),
+    codec("bdi"),
+    codec("apack"),
     *(codec("dpred", mode=mode) for mode in ("plain", "zeros", "adaptive", "auto", "offline")),
 ]
 
@@ -26,7 +29,7 @@ def bits_of(encoded) -> str:
 
 
 def test_built_in_codecs() -> None:
-    assert {"raw", "per_layer", "zero_rle", "dpred"} <= set(CODECS.names())
+    assert {"raw", "per_layer", "zero_rle", "bitmap", "bdi", "apack", "dpred"} <= set(CODECS.names())
 
 
 def test_dpred_plain_by_hand() -> None:
@@ -135,6 +138,34 @@ def test_zero_rle_of_long_runs_over_many_chunks(monkeypatch) -> None:
     assert (made.decode(made.encode(x)).values == values).all()
 
 
+def test_bitmap_by_hand() -> None:
+    x = Tensor(np.array([5, 0, 0, 255, 0, 0]), 8, False)
+    made = codec("bitmap", group_size=4)
+    assert bits_of(made.encode(x)) == "1001" + "00000101" + "11111111" + "00"
+    assert made.group_bits(x).tolist() == [20, 2]
+
+
+def test_bdi_by_hand() -> None:
+    groups = [
+        ([0] * 4, "0111" + "00000000"),
+        ([1, 3, 2, 0], "0000" + "00000000" + "01111000"),  # values of 2 bits
+        ([200, 199, 201, 198], "0001" + "11001000" + "00110110"),  # differences 0, -1, 1, -2
+        ([0, 255, 0, 1], "0110" + "00000000" + "11111111" + "00000000" + "00000001"),
+    ]
+    x = Tensor(np.array([values for values, _ in groups]), 8, False)
+    made = codec("bdi", group_size=4)
+    assert bits_of(made.encode(x)) == "".join(text for _, text in groups)
+    assert made.group_bits(x)[:, 0].tolist() == [12, 20, 20, 36]
+
+
+def test_bdi_takes_the_values_where_both_fit() -> None:
+    x = Tensor(np.array([-1, 1, 0, -2, 5]), 16, True)
+    assert bits_of(codec("bdi", group_size=4).encode(x))[:4] == "0000"
+    assert codec("bdi", group_size=4).group_bits(x).tolist() == [4 + 16 + 8, 4 + 16]
+    far = Tensor(np.array([-32768, 32767, 0, 0]), 16, True)  # a difference of 17 bits
+    assert codec("bdi").size_bits(far) == 4 + 64
+
+
 def test_raw_is_big_endian() -> None:
     assert codec("raw").encode(Tensor(np.array([1, -2]), 16, True)).payload == b"\x00\x01\xff\xfe"
     assert codec("raw").size_bits(Tensor(np.array([1, 2, 3]), 8)) == 24
@@ -163,7 +194,7 @@ def test_images_and_depthwise_weights_keep_their_order(made) -> None:
 
 
 def test_many_groups_cross_chunks(monkeypatch) -> None:
-    for module in ("bits", "dpred", "zero_rle", "per_layer"):
+    for module in ("bits", "groups", "zero_rle", "per_layer"):
         monkeypatch.setattr(f"dpred_sim.codecs.{module}.CHUNK", 64)
     rng = np.random.default_rng(2)
     x = Tensor(rng.integers(-300, 300, (40, 37)) * (rng.random((40, 37)) < 0.5), 16, True)
@@ -197,6 +228,10 @@ def test_sizes_of_a_tensor_that_is_not_loaded_twice() -> None:
         ("raw", {"group_size": -1}, "group_size"),
         ("per_layer", {"group_size": "16"}, "group_size"),
         ("zero_rle", {"group_size": 0}, "group_size"),
+        ("bitmap", {"group_size": 0}, "group_size"),
+        ("bdi", {"group_size": True}, "group_size"),
+        ("apack", {"group_size": 0}, "group_size"),
+        ("apack", {"table": 3}, "table: not a table of value ranges; found '3'"),
         ("zero_rle", {"run_bits": 0}, "run_bits"),
         ("zero_rle", {"run_bits": 17}, "run_bits"),
         ("zero_rle", {"run_bits": "4"}, "run_bits"),

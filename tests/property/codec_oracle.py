@@ -84,6 +84,120 @@ def zero_rle_bits(x, group_size: int, run_bits: int) -> list[int]:
     return found
 
 
+def bitmap_bits(x, group_size: int) -> list[int]:
+    """A flag a value, and the non-zero values."""
+    return [sum(1 + x.bits * (value != 0) for value in group) for group in groups(x, group_size)]
+
+
+def bdi_bits(x, group_size: int) -> list[int]:
+    """The smallest of: zeros, values or differences to the first one in a class, full width."""
+    found = []
+    for group in groups(x, group_size):
+        if not any(group):
+            found.append(12)
+            continue
+        sizes = [4 + x.bits * len(group)]
+        for bits in (2, 4, 8):
+            low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+            fits = max(width(value, x.signed) for value in group) <= bits
+            if fits or all(low <= value - group[0] <= high for value in group):
+                sizes.append(4 + x.bits + bits * len(group))
+        found.append(min(sizes))
+    return found
+
+
+def decode_bitmap(encoded, group_size: int) -> list[list[int]]:
+    """The values of each group, in container order."""
+    bits = Bits(encoded.payload, encoded.size_bits)
+    found = []
+    for run in runs(encoded.shape, group_size):
+        for start in range(0, len(run), group_size):
+            flags = [bits.take(1) for _ in range(min(group_size, len(run) - start))]
+            found.append(
+                [
+                    two_s_complement(bits.take(encoded.bits), encoded.bits, encoded.signed) if flag else 0
+                    for flag in flags
+                ]
+            )
+    assert bits.left == 0
+    return found
+
+
+def decode_bdi(encoded, group_size: int) -> list[list[int]]:
+    """The values of each group, in container order."""
+    bits = Bits(encoded.payload, encoded.size_bits)
+    found = []
+    for run in runs(encoded.shape, group_size):
+        for start in range(0, len(run), group_size):
+            size, tag = min(group_size, len(run) - start), bits.take(4)
+            if tag == 7:
+                assert bits.take(8) == 0
+                found.append([0] * size)
+                continue
+            wide = encoded.bits if tag == 6 else (2, 4, 8)[tag // 2]
+            base = two_s_complement(bits.take(encoded.bits), encoded.bits, encoded.signed) if tag < 6 else 0
+            signed = encoded.signed or (tag < 6 and tag % 2 == 1)
+            found.append([base + two_s_complement(bits.take(wide), wide, signed) for _ in range(size)])
+    assert bits.left == 0
+    return found
+
+
+def apack_table(bits, width: int) -> list[tuple[int, int, int, int]]:
+    """(first pattern, bits of an offset, counts below, count) of the 16 ranges at a container's head."""
+    rows = [(bits.take(width), bits.take(width.bit_length()), bits.take(10)) for _ in range(16)]
+    ends = [row[2] for row in rows[1:]] + [1023]
+    return [(*row, end - row[2]) for row, end in zip(rows, ends, strict=True)]
+
+
+def apack_steps(values: list[int], table, width: int) -> tuple[list[int], int, int]:
+    """(bits that leave the coder with each value, the code as one number, its bits). One value at a time."""
+    low, span, out, left = 0, 2**16 - 1, 0, []
+    for value in values:
+        pattern = value % 2**width
+        first, _, below, count = [row for row in table if row[0] <= pattern][-1]
+        assert count > 0 and first <= pattern
+        low += (span * below) // 1024
+        span = (span * count) // 1024
+        shift = 16 - span.bit_length()
+        low, span, out = low << shift, span << shift, out + shift
+        left.append(shift)
+    # `low` has out + 16 bits; the code is the first multiple of 2**14 at or above it.
+    code = -(-low // 2**14)
+    assert low <= code << 14 and (code + 1) << 14 <= low + span
+    return left, code, out + 2
+
+
+def decode_apack(encoded) -> list[int]:
+    """The values in container order."""
+    bits = Bits(encoded.payload, encoded.size_bits)
+    table = apack_table(bits, encoded.bits)
+    count = sum(len(run) for run in runs(encoded.shape, 16))
+    values: list[int] = []
+    while len(values) < count:
+        size = bits.take(16)
+        text = bits.text[bits.place : bits.place + size]
+        bits.place += size
+        rows, place, span = [], 0, 2**16 - 1
+        code = int(text[:16].ljust(16, "0"), 2)
+        for _ in range(min(1024, count - len(values))):
+            row = [row for row in table if row[3] and (span * row[2]) // 1024 <= code][-1]
+            code -= (span * row[2]) // 1024
+            span = (span * row[3]) // 1024
+            assert code < span
+            while span < 2**15:
+                span, code = 2 * span, 2 * code + int(text[place + 16 : place + 17] or "0")
+                place += 1
+            rows.append(row)
+        place += 2
+        for first, length, _, _ in rows:
+            offset = int(text[place : place + length] or "0", 2)
+            values.append(two_s_complement(first + offset, encoded.bits, encoded.signed))
+            place += length
+        assert place == size
+    assert bits.left == 0
+    return values
+
+
 class Bits:
     """A container, read bit by bit."""
 

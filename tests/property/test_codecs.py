@@ -19,7 +19,7 @@ SHAPES = st.one_of(
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 20)),
     st.tuples(st.integers(1, 40), st.integers(1, 3), st.integers(1, 3), st.just(1)),
 )
-NAMES = st.sampled_from(["raw", "per_layer", "zero_rle", "dpred"])
+NAMES = st.sampled_from(["raw", "per_layer", "zero_rle", "bitmap", "bdi", "apack", "dpred", "dpred"])
 MODES = st.sampled_from(["plain", "zeros", "adaptive", "auto", "offline"])
 limited = settings(max_examples=80, deadline=None)
 
@@ -61,8 +61,30 @@ def expected_bits(x: Tensor, name: str, size: int, parameter) -> tuple[int, list
         return oracle.dpred_bits(x, size, parameter)
     if name == "zero_rle":
         return 0, oracle.zero_rle_bits(x, size, parameter)
+    if name in ("bitmap", "bdi"):
+        return 0, {"bitmap": oracle.bitmap_bits, "bdi": oracle.bdi_bits}[name](x, size)
+    if name == "apack":
+        return apack_bits(x, size)
     header, per_value = (0, x.bits) if name == "raw" else ({8: 3, 16: 4}[x.bits], x.precision)
     return header, [per_value * len(group) for group in oracle.groups(x, size)]
+
+
+def apack_bits(x: Tensor, size: int) -> tuple[int, list[int]]:
+    """(header, bits of each group), with the table that stands in the container."""
+    encoded = codec("apack").encode(x)
+    read = oracle.Bits(encoded.payload, encoded.size_bits)
+    table = oracle.apack_table(read, x.bits)
+    groups = oracle.groups(x, size)
+    values = [value for group in groups for value in group]
+    cost: list[int] = []
+    for start in range(0, len(values), 1024):
+        part = values[start : start + 1024]
+        shifts, _, _ = oracle.apack_steps(part, table, x.bits)
+        offsets = [[r for r in table if r[0] <= value % 2**x.bits][-1][1] for value in part]
+        cost += [shift + offset for shift, offset in zip(shifts, offsets, strict=True)]
+        cost[start] += 16 + 2
+    ends = np.cumsum([len(group) for group in groups])
+    return read.place, np.diff(np.cumsum([0, *cost])[[0, *ends]]).tolist()
 
 
 @limited
@@ -103,6 +125,21 @@ def test_zero_rle_containers_are_read_by_a_slow_decoder(x, run_bits, size) -> No
 
 
 @limited
+@given(x=tensors(), size=st.sampled_from(GROUP_SIZES))
+def test_bitmap_and_bdi_containers_are_read_by_slow_decoders(x, size) -> None:
+    groups = oracle.groups(x, size)
+    assert oracle.decode_bitmap(codec("bitmap", group_size=size).encode(x), size) == groups
+    assert oracle.decode_bdi(codec("bdi", group_size=size).encode(x), size) == groups
+
+
+@limited
+@given(x=tensors(), size=st.sampled_from(GROUP_SIZES))
+def test_apack_containers_are_read_by_a_slow_decoder(x, size) -> None:
+    expected = [value for group in oracle.groups(x, size) for value in group]
+    assert oracle.decode_apack(codec("apack", group_size=size).encode(x)) == expected
+
+
+@limited
 @given(x=tensors(), made=codecs(), data=st.data())
 def test_a_slice_of_runs_is_a_difference_of_prefix_sums(x, made, data) -> None:
     codec, name, _ = made
@@ -112,7 +149,7 @@ def test_a_slice_of_runs_is_a_difference_of_prefix_sums(x, made, data) -> None:
         or x.shape[-1] == 1
     ):
         return
-    if getattr(codec, "mode", "") == "offline" or name == "per_layer":  # decided by, or for, all values
+    if getattr(codec, "mode", "") == "offline" or name in ("per_layer", "apack"):  # by all values
         return
     rows = data.draw(st.integers(1, x.shape[0]))
     leading = Tensor(x.values[:rows], x.bits, x.signed, x.precision)
