@@ -19,7 +19,7 @@ Not valid for: time and energy of the coder (not modelled), and random access fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.codecs.apack_table import COUNT_BITS, RANGES, Table, offset_length_bits, searched
-from dpred_sim.codecs.base import Codec, Encoded, register
+from dpred_sim.codecs.base import Codec, Encoded, Role, register
 from dpred_sim.codecs.bits import BitReader, BitWriter, damaged, restored, unsigned
 from dpred_sim.errors import InputError
 from dpred_sim.values.layout import check_group_size
@@ -60,6 +60,7 @@ class Apack(Codec):
     only says how finely `group_bits` tells sizes.
     """
 
+    rank = 50
     group_size: int = 16
     table: Table | None = None
 
@@ -79,6 +80,16 @@ class Apack(Codec):
         The table can code values that the histogram does not have.
         """
         return Apack(self.group_size, searched(counts, bits, everything=True))
+
+    def learned(self, others: Sequence[TensorSource]) -> Codec:
+        """This codec with the table of the same tensor of other inputs."""
+        if self.table is not None or not others:
+            return self
+        return self.fitted(np.sum([histogram(other) for other in others], axis=0), others[0].bits)
+
+    def needs_hindsight(self, role: Role) -> bool:
+        """True for activations without a table: it would be searched on them."""
+        return self.table is None and role == "activations"
 
     def header_bits(self, x: TensorSource) -> int:
         """Bits of the table."""

@@ -8,8 +8,9 @@ slice is a difference of prefix sums over `group_bits`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from dpred_sim.registry import Registry
 from dpred_sim.values.tensor import Tensor, TensorSource
 
 Role = Literal["weights", "activations"]
+Variants = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class Codec(ABC):
     """Base of all codecs. Subclasses are dataclasses whose fields are the parameters."""
 
     group_size: int = 16
+    rank: ClassVar[int] = 100
+    """Place in comparisons, lowest first."""
+    swept: ClassVar[bool] = False
+    """Whether comparisons show it at several group sizes, not at the default one alone."""
+    variants: ClassVar[Variants] = {"": {}}
+    """What comparisons show: parameters by a word that tells them apart."""
 
     @abstractmethod
     def encode(self, x: Tensor) -> Encoded:
@@ -69,6 +77,14 @@ class Codec(ABC):
     def chosen_for(self, x: TensorSource, role: Role) -> Codec:
         """The codec with whatever it leaves open decided for one tensor in one role."""
         return self
+
+    def learned(self, others: Sequence[TensorSource]) -> Codec:
+        """The codec with what it decides offline decided on the same tensor of other inputs."""
+        return self
+
+    def needs_hindsight(self, role: Role) -> bool:
+        """Whether sizes in this role rest on knowing the very values before they are made."""
+        return False
 
 
 CODECS: Registry[type[Codec]] = Registry("codec", "dpred_sim.codecs", "dpred_sim.codecs")

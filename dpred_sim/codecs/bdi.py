@@ -43,6 +43,7 @@ class Bdi(Codec):
     are two's complement.
     """
 
+    rank = 40
     group_size: int = 16
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ class Bitmap(Codec):
     finely `group_bits` tells sizes.
     """
 
+    rank = 30
     group_size: int = 16
 
     def __post_init__(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.codecs.base import Codec, Encoded, Role, register
+from dpred_sim.codecs.base import Codec, Encoded, Role, Variants, register
 from dpred_sim.codecs.bits import BitReader, BitWriter, damaged, prefix_bits, restored, unsigned
 from dpred_sim.codecs.groups import Groups, packed_flags, stored_values
 from dpred_sim.errors import InputError
@@ -38,6 +38,9 @@ class Dpred(Codec):
     Values are two's complement fields where the tensor is signed, so a container decodes on its own.
     """
 
+    rank = 60
+    swept = True
+    variants: ClassVar[Variants] = {mode: {"mode": mode} for mode in MODES if mode != "offline"}
     group_size: int = 16
     mode: Mode = "auto"
 

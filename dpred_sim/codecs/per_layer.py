@@ -25,6 +25,7 @@ class PerLayer(Codec):
     a tensor with values wider than its precision.
     """
 
+    rank = 10
     group_size: int = 16
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from dpred_sim.values.widths import layout
 class Raw(Codec):
     """Values as they are. `group_size` only says how finely `group_bits` tells sizes."""
 
+    rank = 0
     group_size: int = 16
 
     def __post_init__(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.codecs.base import Codec, Encoded, register
+from dpred_sim.codecs.base import Codec, Encoded, Variants, register
 from dpred_sim.codecs.bits import CHUNK, BitReader, BitWriter, damaged, restored, unsigned
 from dpred_sim.errors import InputError
 from dpred_sim.values.layout import Layout, check_group_size
@@ -30,6 +30,8 @@ class ZeroRle(Codec):
     Runs of zeros cross groups. `group_size` only says how finely `group_bits` tells sizes.
     """
 
+    rank = 20
+    variants: ClassVar[Variants] = {"4": {"run_bits": 4}, "5": {"run_bits": 5}}
     group_size: int = 16
     run_bits: int = 4
 
