@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from dpred_sim.workload.network import Network, Node
-    from dpred_sim.workload.workload import Workload
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 
@@ -53,22 +48,36 @@ def show(
         list[str] | None,
         typer.Option("--input", metavar="FILE", help="What the network is fed with; repeat for several."),
     ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Draws synthetic values.")] = 0,
+    values: Annotated[
+        bool, typer.Option("--values/--no-values", help="Look at the values: zeros and group widths.")
+    ] = True,
+    group_size: Annotated[int, typer.Option(metavar="N", help="Values a group.")] = 16,
     as_json: AsJson = False,
 ) -> None:
-    """Show the layers of a workload: shapes, multiply-accumulates, weights, precisions, edges."""
+    """Show the layers of a workload, and how many bits the groups of its values need."""
+    import sys
+    from contextlib import nullcontext, redirect_stdout
+
+    from dpred_sim.workload.describe import describe
     from dpred_sim.workload.load import load_workload
 
-    loaded = load_workload(workload, bits=bits, quantise=quantise, inputs=inputs or ())
-    document = describe(loaded)
+    # Whatever a workload script prints must not get into the one document.
+    with redirect_stdout(sys.stderr) if as_json and sys.stderr else nullcontext():
+        loaded = load_workload(workload, bits=bits, quantise=quantise, inputs=inputs or (), seed=seed)
+        document = describe(loaded, group_size if values else None)
     if as_json:
         _print_json(document)
         return
-    print(f"{loaded.name}, {loaded.bits} bit: {loaded.source}\n")
+    kind = "SYNTHETIC " if loaded.synthetic and "synthetic" not in loaded.source.lower() else ""
+    print(f"{loaded.name}, {loaded.bits} bit: {kind}{loaded.source}\n")
     print(_layer_table(document))
     print(
         f"\n{len(loaded.network)} layers, {_count(document['macs'])} multiply-accumulates, "
         f"{_count(document['weight_values'])} weights"
     )
+    if values:
+        print(f"\n{_value_table(document)}")
 
 
 def ready_made_workloads() -> list[dict[str, str]]:
@@ -102,85 +111,106 @@ def _docstring(path: Path) -> tuple[str, str]:
     return (lines[0] if lines else ""), values
 
 
-def describe(workload: Workload) -> dict[str, Any]:
-    """The workload's layer table, JSON-ready. Precisions are in bits, shapes channel last."""
-    layers = [_describe_layer(node, workload.network) for node in workload.network]
-    return {
-        "name": workload.name,
-        "bits": workload.bits,
-        "source": workload.source,
-        "synthetic": workload.synthetic,
-        "macs": workload.macs,
-        "weight_values": sum(layer["weight_values"] for layer in layers),
-        "layers": layers,
-    }
-
-
-def _describe_layer(node: Node, network: Network) -> dict[str, Any]:
-    layer, weights, outputs = node.layer, node.layer.weights, node.layer.outputs
-    pool = layer.pool and {
-        "mode": layer.pool.mode,
-        "size": list(layer.pool.size),
-        "stride": list(layer.pool.stride),
-        "padding": list(layer.pool.padding),
-    }
-    return {
-        "name": layer.name,
-        "kind": layer.kind,
-        "reads": node.reads,
-        "shortcut": node.shortcut,
-        "read_by": [network.nodes[index].name for index in network.readers(layer.name)],
-        "activations_shape": list(layer.activations.shape),
-        "weights_shape": None if weights is None else list(weights.shape),
-        "outputs_shape": list(layer.output_shape),
-        "stride": list(layer.stride),
-        "padding": list(layer.padding),
-        "dilation": list(layer.dilation),
-        "groups": layer.groups,
-        "pool": pool,
-        "macs": layer.macs,
-        "weight_values": 0 if weights is None else prod(weights.shape),
-        "activations_precision_bits": layer.activations.precision,
-        "activations_signed": layer.activations.signed,
-        "weights_precision_bits": None if weights is None else weights.precision,
-        "outputs_precision_bits": None if outputs is None else outputs.precision,
-        "outputs_signed": None if outputs is None else outputs.signed,
-    }
-
-
 def _layer_table(document: dict[str, Any]) -> str:
     from dpred_sim.observe.tables import Column, text_table
 
+    with_values = "values" in document
     columns = [
         Column("layer", left=True),
         Column("kind", left=True),
-        Column("reads", "+ shortcut", left=True),
+        Column("reads", "+ shortcut, x second", left=True),
         Column("activations", "HxWxC", left=True),
         Column("bits", "(s: signed)"),
+        *([Column("zeros", "%"), Column("width", "mean")] if with_values else []),
         Column("weights", "KxYxXxC /stride", left=True),
         Column("bits"),
+        *([Column("zeros", "%"), Column("width", "mean")] if with_values else []),
         Column("pooling", "size /stride", left=True),
         Column("outputs", "HxWxC", left=True),
         Column("MACs"),
         Column("weights", "values"),
     ]
-    return "\n".join(text_table(columns, [_row(layer) for layer in document["layers"]]))
+    return "\n".join(text_table(columns, [_row(layers) for layers in _together(document["layers"])]))
 
 
-def _row(layer: dict[str, Any]) -> list[str]:
+def _together(layers: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Layers by line: the steps of a recurrence share one."""
+    lines: list[list[dict[str, Any]]] = []
+    for layer in layers:
+        if lines and layer["family"] and lines[-1][0]["family"] == layer["family"]:
+            lines[-1].append(layer)
+        else:
+            lines.append([layer])
+    return lines
+
+
+def _row(layers: list[dict[str, Any]]) -> list[str]:
+    layer = layers[0]
+    name, macs = layer["name"], sum(step["macs"] for step in layers)
+    if len(layers) > 1:
+        name = f"{layer['family']}[0..{len(layers) - 1}]"
+    edges = layer["reads"]
+    for sign, key in (("+", "shortcut"), ("x", "second")):
+        edges += f" {sign} {layer[key]}" if layer[key] else ""
     return [
-        layer["name"],
+        name,
         layer["kind"],
-        layer["reads"] + (f" + {layer['shortcut']}" if layer["shortcut"] else ""),
+        edges,
         _shape(layer["activations_shape"]),
         f"{layer['activations_precision_bits']}{'s' if layer['activations_signed'] else ''}",
+        *_zeros_and_width(layers, "activations"),
         _weights(layer),
         str(layer["weights_precision_bits"] or ""),
+        *_zeros_and_width(layers[:1], "weights"),
         _pool(layer["pool"]),
         _shape(layer["outputs_shape"]),
-        _count(layer["macs"]),
+        _count(macs),
         _count(layer["weight_values"]),
     ]
+
+
+def _zeros_and_width(layers: list[dict[str, Any]], kind: str) -> list[str]:
+    from dpred_sim.workload.describe import mean_width, summed
+
+    if "values" not in layers[0]:
+        return []
+    found = [layer["values"][kind] for layer in layers if kind in layer["values"]]
+    if not found:
+        return ["", ""]
+    together = summed(found)
+    return [f"{100 * together['zeros'] / together['values']:.1f}", f"{mean_width(together):.2f}"]
+
+
+def _value_table(document: dict[str, Any]) -> str:
+    """A row a kind: values, zeros, and how many of a hundred groups have each width."""
+    from dpred_sim.observe.tables import Column, text_table
+    from dpred_sim.workload.describe import mean_width
+
+    widths = range(1, document["bits"] + 1)
+    columns = [
+        Column(f"groups of {document['group_size']}", left=True),
+        Column("values"),
+        Column("zeros", "%"),
+        Column("precision", "mean bit"),
+        Column("width", "mean bit"),
+        *(Column(str(width), "%" if width == 1 else "") for width in widths),
+    ]
+    rows = []
+    for kind, found in document["values"].items():
+        groups = found["groups_by_width"]
+        total = sum(groups.values())
+        shares = [100 * groups.get(width, 0) / total for width in widths]
+        rows.append(
+            [
+                kind,
+                _count(found["values"]),
+                f"{100 * found['zeros'] / found['values']:.1f}",
+                f"{found['precision_bits']:.2f}",
+                f"{mean_width(found):.2f}",
+                *(f"{share:.1f}" if share >= 0.05 else "." for share in shares),
+            ]
+        )
+    return "\n".join(text_table(columns, rows))
 
 
 def _shape(shape: list[int] | None) -> str:
