@@ -185,6 +185,74 @@ class StackState(TensorState):
         return ends
 
 
+class SlabState(TensorState):
+    """Tensors side by side, each some channels of one; each was written, and is held, for itself.
+
+    Rows on chip are those that are so in every part. Of the others, what a part holds is not fetched.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        offchip: StoredTensor,
+        onchip: StoredTensor,
+        readers: list[int],
+        parts: list[TensorState],
+    ) -> None:
+        self.name = name
+        self.offchip = offchip
+        self.onchip = onchip
+        self.readers = readers
+        self.pieces = tuple(parts)
+        self.slabs = ((0, offchip.shape[2]),)
+
+    @property
+    def address(self) -> int:  # type: ignore[override]
+        """Where the first part lies."""
+        return self.pieces[0].address
+
+    @property
+    def resident_rows(self) -> int:  # type: ignore[override]
+        """Rows on chip, of all parts."""
+        return min(part.resident_rows for part in self.pieces)
+
+    def row_room(self) -> NDArray[np.int64]:
+        """Bits that each row takes in the activation buffer, without what is there."""
+        return np.diff(self.room_prefix((0, self.offchip.shape[2])))
+
+    def room_prefix(self, channels: Range) -> NDArray[np.int64]:
+        """Bits that the rows before each one take in the buffer, without what is there, (H + 1,)."""
+        return self._missing([part.room_prefix(own) for part, own in self._overlaps(channels)])
+
+    def value_prefix(self, channels: Range, value_bits: int) -> NDArray[np.int64]:
+        """Bits of the values before each row, uncompressed, without what is there, (H + 1,)."""
+        return self._missing([part.value_prefix(own, value_bits) for part, own in self._overlaps(channels)])
+
+    def ends(self, channels: Range, first_row: int, rows: int, burst_bytes: int) -> NDArray[np.int64]:
+        """Byte offsets of row ends: every part is a container that starts at a burst."""
+        sums = np.zeros(rows + 1, dtype=np.int64)
+        for part, own in self._overlaps(channels):
+            sums += part.ends(own, min(rows, max(first_row, part.resident_rows)), rows, burst_bytes)
+        return sums
+
+    def _missing(self, prefixes: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Prefix sums over parts of the rows that are not on chip; every part is within some row's."""
+        total = np.zeros(self.offchip.shape[0] + 1, dtype=np.int64)
+        for part, prefix in zip(self.pieces, prefixes, strict=True):
+            total += np.maximum(prefix - prefix[part.resident_rows], 0)
+        return total
+
+    def _overlaps(self, channels: Range) -> list[tuple[TensorState, Range]]:
+        """Each part with the channels of it that lie within `channels`; (0, 0) for none."""
+        found, first = [], 0
+        for part in self.pieces:
+            depth = part.offchip.shape[2]
+            low, high = max(channels[0] - first, 0), min(channels[1] - first, depth)
+            found.append((part, (low, high) if low < high else (0, 0)))
+            first += depth
+        return found
+
+
 class JoinedState(TensorState):
     """Rows and channels of several tensors as a memory layer reads them: those that are on chip first.
 

@@ -16,7 +16,15 @@ from dpred_sim.components.dma import Port, ReadDma, TrafficLedger, TransferSetti
 from dpred_sim.components.dram.channel import DramChannel
 from dpred_sim.components.layer_streams import ACTIVATION_QUEUES
 from dpred_sim.components.link import Converters, Link, Path
-from dpred_sim.components.machine import JoinedState, LayerTensors, Machine, RowState, StackState, TensorState
+from dpred_sim.components.machine import (
+    JoinedState,
+    LayerTensors,
+    Machine,
+    RowState,
+    SlabState,
+    StackState,
+    TensorState,
+)
 from dpred_sim.components.memory import Memory
 from dpred_sim.components.probe import Probe
 from dpred_sim.components.sequencer import Sequencer
@@ -337,11 +345,14 @@ def tensor_states(workload: Workload, system: System, batch: int) -> list[LayerT
                     for upper, lower in itertools.pairwise(parts):
                         lower.above = upper
                     made = StackState(name, made.offchip, made.onchip, parts)
+                elif name in network.joins:
+                    parts = [state(part, base) for part in network.joins[name]]
+                    made = SlabState(name, made.offchip, made.onchip, made.readers, parts)
                 known[name] = made
             return known[name]
 
         base = item * count
-        for name in network.stacks:
+        for name in (*network.stacks, *network.joins):
             state(name, base)
         for node in network:
             reads = state(node.reads, base)

@@ -11,7 +11,7 @@ import numpy as np
 from dpred_sim.errors import InputError, nearest
 from dpred_sim.values.tensor import Tensor, TensorSource
 from dpred_sim.workload.layer import Layer, Pair
-from dpred_sim.workload.views import Stack, View, gates_by_unit, row
+from dpred_sim.workload.views import Join, Stack, View, gates_by_unit, row
 
 INPUT = "input"
 """Name of the tensor that the network reads."""
@@ -60,6 +60,8 @@ class Network:
         self.nodes: list[Node] = []
         self.stacks: dict[str, tuple[str, ...]] = {}
         """Tensors that are put together of others, by name: their parts from top to bottom."""
+        self.joins: dict[str, tuple[str, ...]] = {}
+        """Tensors whose channels several layers write, by name: their parts in order."""
         self._written: dict[str, tuple[int, ...]] = {}
         self._made: dict[str, TensorSource | None] = {}
         self._readers: dict[str, list[int]] = {}
@@ -95,6 +97,12 @@ class Network:
             self._check_written(layer.name, source)
         activations = "its activations are not what {!r} writes"
         self._check_size(layer.name, activations, reads, tuple(layer.activations.shape))
+        if second in self.joins:
+            raise InputError(
+                "its second operand lies in several tensors: move it first",
+                field=f"layer {layer.name!r}: second",
+                found=second,
+            )
         if second is not None and layer.second is not None:
             written, wanted = tuple(self._written[second]), tuple(layer.second.shape)
             if written != wanted:
@@ -111,7 +119,7 @@ class Network:
 
     def _enter(self, node: Node, sources: Sequence[str]) -> str:
         for source in dict.fromkeys(sources):
-            for part in (source, *self.stacks.get(source, ())):
+            for part in (source, *self.stacks.get(source, ()), *self.joins.get(source, ())):
                 self._readers.setdefault(part, []).append(len(self.nodes))
         self.nodes.append(node)
         self._nodes_by_name[node.name] = node
@@ -199,6 +207,30 @@ class Network:
         self.stacks[name] = tuple(parts)
         self._written[name] = (sum(shape[0] for shape in shapes), shapes[0][1])
         self._made[name] = tensor
+        return name
+
+    def concat(self, name: str, parts: Sequence[str]) -> str:
+        """Name the tensor that `parts`, (H, W, C_i) or (T, C_i), make side by side; returns the name.
+
+        Nothing moves: each part is stored for itself, and who reads the whole reads all of them.
+        Raises InputError for parts of different sizes, or that no layer writes.
+        """
+        self._check_name(name)
+        for part in parts:
+            self._check_written(name, part)
+        parts = [inner for part in parts for inner in self.joins.get(part, (part,))]
+        shapes = [self._written[part] for part in parts]
+        if not shapes or len({shape[:-1] for shape in shapes}) > 1 or len(shapes[0]) not in (2, 3):
+            raise InputError("not tensors of one plane", field=f"concat {name!r}", found=str(shapes))
+        if any(part in self.stacks for part in parts) or len(set(parts)) < len(parts):
+            raise InputError(
+                "each part is one tensor, and another one", field=f"concat {name!r}", found=list(parts)
+            )
+        sources = [self.tensor(part) for part in parts]
+        known = [source for source in sources if source is not None]
+        self.joins[name] = tuple(parts)
+        self._written[name] = (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+        self._made[name] = Join(known) if len(known) == len(sources) else None
         return name
 
     def recurrence(

@@ -78,6 +78,43 @@ class Stack:
         return Tensor(values, bits=self.bits, signed=self.signed, precision=self.precision)
 
 
+@dataclass(eq=False)
+class Join:
+    """Tensors (..., C_i) side by side, (..., sum of C_i); they have one width of values."""
+
+    parts: Sequence[TensorSource]
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the parts, with all channels."""
+        return (*self.parts[0].shape[:-1], sum(part.shape[-1] for part in self.parts))
+
+    @property
+    def bits(self) -> int:
+        """Width of a value in the uncompressed model."""
+        return self.parts[0].bits
+
+    @property
+    def precision(self) -> int:
+        """The widest of the parts', where all have a sign or none has."""
+        signed = self.signed
+        return min(self.bits, max(part.precision + (signed and not part.signed) for part in self.parts))
+
+    @property
+    def signed(self) -> bool:
+        """Whether any part's values can be negative."""
+        return any(part.signed for part in self.parts)
+
+    def load(self) -> Tensor:
+        """The values; raises InputError when signed and unsigned parts have no format in common."""
+        parts = [part.load().values for part in self.parts]
+        if len({values.dtype for values in parts}) > 1:
+            parts = [values.astype(np.int32) for values in parts]
+            return Tensor(np.concatenate(parts, axis=-1), self.bits, self.signed, self.precision)
+        return Tensor.adopt(np.concatenate(parts, axis=-1), self.bits, self.signed, self.precision)
+
+
 def row(source: TensorSource, index: int) -> View:
     """Row `index` of a (T, C) tensor, (1, C)."""
     return View(source, (1, source.shape[-1]), lambda values: values[index : index + 1])
