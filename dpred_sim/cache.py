@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -25,18 +26,40 @@ def cache_folder(*parts: str) -> Path:
     return base.joinpath(*parts)
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file beside its place and rename it into it: readers see all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
+class AtomicFile:
+    """A file that is written beside its place and appears there as a whole, or never."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        self._temporary = Path(name)
+        self.stream: IO[bytes] = os.fdopen(handle, "wb")
+
+    def commit(self) -> int:
+        """Put the file in its place; returns its size in bytes."""
+        self.stream.close()
         # mkstemp makes files for the owner alone; what the umask allows others, they may read.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        os.chmod(self._temporary, 0o666 & ~umask)
+        size = self._temporary.stat().st_size
+        os.replace(self._temporary, self.path)
+        return size
+
+    def discard(self) -> None:
+        """Leave nothing behind; harmless after `commit`."""
+        with contextlib.suppress(OSError):  # what cannot be written any more is thrown away
+            self.stream.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file beside its place and rename it into it: readers see all of it or nothing."""
+    file = AtomicFile(path)
+    try:
+        write(file.stream)
+        file.commit()
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        file.discard()
         raise

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from dpred_sim.components.base import Component, register
+from dpred_sim.components.probe import Probe
 from dpred_sim.errors import InvariantBroken
 from dpred_sim.topology import schema
 from dpred_sim.topology.schema import Bits, Converter, Count, Stores
@@ -75,6 +76,10 @@ class Buffer(Component):
         self.level_bits -= bits
         if self.level_bits < 0:
             raise InvariantBroken(f"{self.name} gives back more room than was taken")
+
+    def tell_level(self, probe: Probe, time_ps: int) -> None:
+        """Tell how full it is now."""
+        probe.counter(self.name, "level_bits", time_ps, self.level_bits)
 
 
 class Room:

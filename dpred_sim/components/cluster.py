@@ -15,7 +15,7 @@ from dpred_sim.components.buffer import Buffer
 from dpred_sim.components.events import Signal
 from dpred_sim.components.layer_run import LayerRun
 from dpred_sim.components.link import Path
-from dpred_sim.components.probe import NO_SPAN, NULL_PROBE, Probe
+from dpred_sim.components.probe import NO_SPAN, Probe, Tag
 from dpred_sim.schedule.passes import Pass
 
 Process = Generator[Event, Any, None]
@@ -67,7 +67,6 @@ class Cluster:
         self.work: LayerRun | None = None
         self.wake = Signal(env)
         self._layer_name = ""
-        self._listening = probe is not NULL_PROBE
         env.process(self._run())
 
     def start(self, work: LayerRun) -> None:
@@ -87,7 +86,7 @@ class Cluster:
             if work is None:
                 continue
             self._leave(NO_SPAN)
-            self._layer_name = work.job.layer.name
+            self._layer_name = work.name
             self.layer_waits_ps = {}
             self.layer_busy_ps = 0
             mine = work.passes[self.index]
@@ -133,17 +132,20 @@ class Cluster:
         duration = self._charge(work, item)
         self._leave(NO_SPAN)
         self.state = "busy"
+        span = self._tell_pass(work, item, duration) if self.probe.active else NO_SPAN
         yield env.timeout(duration)
-        self._end_busy(item, duration)
+        self._end_busy(item, duration, span)
         late = work.writer.drained[self.index] - int(env.now)
         if late > 0:
             yield from self._wait("bus", env.timeout(late))
         self._leave(NO_SPAN)
         self.passes += 1
         work.partial_sums_used(self.index, item)
-        work.store(self.index, item, room)
+        work.store(self.index, item, room, span)
         work.release(self.index, item)
         work.compute_done += item.cycles
+        if self.probe.active:
+            self._tell_levels(work)
         work.macs_done += item.macs
         work.remaining -= 1
         if work.remaining == 0:
@@ -200,19 +202,45 @@ class Cluster:
             reason = self.state
             self.waits_ps[reason] = self.waits_ps.get(reason, 0) + duration
             self.layer_waits_ps[reason] = self.layer_waits_ps.get(reason, 0) + duration
-            if self._listening:
-                for tile in self.tiles or (self.name,):
-                    self.probe.span(tile, reason, self.since_ps, now, self._layer_name, None, cause)
+            if self.probe.active:
+                for name in (self.name, *self.tiles):
+                    self.probe.span(name, reason, self.since_ps, now, self._layer_name, NO_SPAN, cause)
         self.since_ps = now
 
-    def _end_busy(self, item: Pass, duration: int) -> None:
+    def _tell_pass(self, work: LayerRun, item: Pass, duration: int) -> int:
+        """Tell of a pass that begins: the dispatcher, the links that it reads over, and what it needs.
+
+        Returns the number of the dispatcher's span, which stands for the pass.
+        """
+        now = int(self.env.now)
+        name, probe, bits = self._layer_name, self.probe, item.brick_bits
+        span = probe.span(self.name, "busy", now, now + duration, name, NO_SPAN, NO_SPAN, bits)
+        tag = Tag(probe, name, now, NO_SPAN, span)
+        for path in self.activation_paths:
+            for link in path.links:
+                tag.busy(link.name, now, now + link.duration_ps(bits), bits)
+        for link in self.weight_path.links if self.tiles else ():
+            bits = item.all_weight_bits if len(link.targets) > 1 else item.weight_bits
+            tag.busy(link.name, now, now + link.duration_ps(bits), bits)
+        for transfer in work.needed(self.index, item):
+            probe.use(transfer, span)
+        return span
+
+    def _tell_levels(self, work: LayerRun) -> None:
+        now = int(self.env.now)
+        self.probe.counter(self.name, "work_cycles", now, work.compute_done)
+        self.activations.tell_level(self.probe, now)
+        if self.weights is not None:
+            self.weights.tell_level(self.probe, now)
+
+    def _end_busy(self, item: Pass, duration: int, span: int) -> None:
         now = int(self.env.now)
         self.busy_ps += duration
         self.layer_busy_ps += duration
         self.busy_by_tiles[item.tiles] += duration
-        if self._listening and duration:
-            for place, tile in enumerate(self.tiles or (self.name,)):
-                state = "busy" if place < item.tiles or not self.tiles else "no_filters"
-                self.probe.span(tile, state, self.since_ps, now, self._layer_name, None, NO_SPAN)
+        if duration and self.probe.active:
+            for place, tile in enumerate(self.tiles):
+                state = "busy" if place < item.tiles else "no_filters"
+                self.probe.span(tile, state, self.since_ps, now, self._layer_name, NO_SPAN, span)
         self.since_ps = now
         self.state = "layer_barrier"

@@ -12,6 +12,7 @@ from simpy import Environment, Event
 from dpred_sim.components.events import at
 from dpred_sim.components.link import Converters, Path
 from dpred_sim.components.memory import Memory
+from dpred_sim.components.probe import NO_SPAN, Tag
 from dpred_sim.components.stream import ReadStream
 
 REQUEST_BYTES = 4096
@@ -31,7 +32,22 @@ class TransferSettings:
 class TrafficLedger(Protocol):
     """Who is told of each off-chip transfer."""
 
-    def moved(self, layer: int, what: str, write: bool, stored: int, raw_bits: int, engine: str) -> int:
+    def sent(
+        self,
+        layer: int,
+        what: str,
+        write: bool,
+        address: int,
+        stored: int,
+        raw_bits: int,
+        engine: str,
+        cause: int = NO_SPAN,
+    ) -> Tag | None:
+        """A request is sent; returns what goes with it, None when nobody listens."""
+
+    def moved(
+        self, layer: int, what: str, write: bool, stored: int, raw_bits: int, engine: str, tag: Tag | None
+    ) -> int:
         """A request completed; returns the number of its span."""
 
 
@@ -46,21 +62,30 @@ class Port:
     carries_stored: bool = True
     """Bits cross the links as stored off chip; else as raw values (a buffer that stores raw)."""
 
-    def carry(self, channel: int, first_ps: int, last_ps: int, bits: int, raw_bits: int) -> int:
+    def carry(
+        self, channel: int, first_ps: int, last_ps: int, bits: int, raw_bits: int, tag: Tag | None = None
+    ) -> int:
         """When bits that come between two times have arrived and are converted."""
-        end = self.paths[channel].send(first_ps, last_ps, bits)
+        end = self.paths[channel].send(first_ps, last_ps, bits, tag)
         if self.converters is not None:
-            end = self.converters.convert(first_ps, end, -(-raw_bits // self.group_bits))
+            end = self.converters.convert(first_ps, end, -(-raw_bits // self.group_bits), tag, raw_bits)
         return end
 
 
 class ReadRequest:
     """One request of a stream on its way in."""
 
-    __slots__ = ("channel", "dma", "index", "raw_bits", "size", "stream")
+    __slots__ = ("channel", "dma", "index", "raw_bits", "size", "stream", "tag")
 
     def __init__(
-        self, dma: ReadDma, stream: ReadStream, index: int, channel: int, size: int, raw_bits: int
+        self,
+        dma: ReadDma,
+        stream: ReadStream,
+        index: int,
+        channel: int,
+        size: int,
+        raw_bits: int,
+        tag: Tag | None,
     ) -> None:
         self.dma = dma
         self.stream = stream
@@ -68,20 +93,26 @@ class ReadRequest:
         self.channel = channel
         self.size = size
         self.raw_bits = raw_bits
+        self.tag = tag
 
     def carry(self, end_ps: int) -> int:
         """When it is in the buffer: its last bit leaves DRAM at `end_ps`, then come the links."""
-        dma, size = self.dma, self.size
+        dma, size, tag = self.dma, self.size, self.tag
         first_ps = end_ps - dma.memory.transfer_ps(self.channel, size)
-        return dma.port.carry(self.channel, first_ps, end_ps, size * 8, self.raw_bits)
+        if tag is not None:
+            tag.busy(dma.memory.channels[self.channel].name, first_ps, end_ps, size * 8)
+        return dma.port.carry(self.channel, first_ps, end_ps, size * 8, self.raw_bits, tag)
 
     def arrived(self) -> None:
         """It is in the buffer."""
-        dma, stream, size = self.dma, self.stream, self.size
+        dma, stream, size, tag = self.dma, self.stream, self.size, self.tag
+        buffer = stream.room.buffer
         dma.in_flight -= size
         dma.bytes += size
-        stream.room.buffer.write_bits += self.raw_bits
-        span = dma.ledger.moved(stream.layer, stream.what, False, size, self.raw_bits, dma.name)
+        buffer.write_bits += self.raw_bits
+        span = dma.ledger.moved(stream.layer, stream.what, False, size, self.raw_bits, dma.name, tag)
+        if tag is not None:
+            buffer.tell_level(tag.probe, int(dma.env.now))
         stream.arrived(self.index, span)
         dma.pump()
 
@@ -183,7 +214,11 @@ class ReadDma:
         address = stream.address + first
         raw_bits = stream.values[index + 1] - stream.values[index]
         memory = self.memory
-        request = ReadRequest(self, stream, index, memory.channel_of(address), size, raw_bits)
+        tag = self.ledger.sent(stream.layer, stream.what, False, address, size, raw_bits, self.name)
+        if tag is not None:
+            stream.transfers[index] = tag.transfer
+            tag.probe.counter(self.name, "in_flight_bytes", tag.start_ps, self.in_flight)
+        request = ReadRequest(self, stream, index, memory.channel_of(address), size, raw_bits, tag)
         memory.read(address, request, stream.layer if stream.what == "weights" else None)
         return True
 
@@ -200,6 +235,8 @@ class WriteRequest:
     done: Callable[[], None]
     urgent: bool = False
     """Somebody waits for it."""
+    cause: int = NO_SPAN
+    """Span of the pass that completed it."""
 
 
 class WriteDma:
@@ -247,17 +284,25 @@ class WriteDma:
         channel = self.memory.channel_of(request.address)
         now = int(self.env.now)
         bits = request.size * 8 if self.port.carries_stored else request.raw_bits
-        arrival = self.port.carry(channel, now, now, bits, request.raw_bits)
+        size, raw_bits = request.size, request.raw_bits
+        what, layer = request.what, request.layer
+        tag = self.ledger.sent(layer, what, True, request.address, size, raw_bits, self.name, request.cause)
+        if tag is not None:
+            tag.probe.counter(self.name, "in_flight_bytes", now, self.in_flight)
+        arrival = self.port.carry(channel, now, now, bits, raw_bits, tag)
 
         def submit(_: Event) -> None:
-            self.memory.write(request.address, request.size, done)
+            self.memory.write(request.address, size, done)
             if request.urgent:
                 self.memory.hurry_writes()
 
-        def done(_: int) -> None:
-            self.in_flight -= request.size
-            self.bytes += request.size
-            self.ledger.moved(request.layer, request.what, True, request.size, request.raw_bits, self.name)
+        def done(end_ps: int) -> None:
+            self.in_flight -= size
+            self.bytes += size
+            if tag is not None:
+                start_ps = end_ps - self.memory.transfer_ps(channel, size)
+                tag.busy(self.memory.channels[channel].name, start_ps, end_ps, size * 8)
+            self.ledger.moved(layer, what, True, size, raw_bits, self.name, tag)
             request.done()
             self._pump()
 

@@ -10,6 +10,7 @@ from simpy import Event
 
 from dpred_sim.components.buffer import Room
 from dpred_sim.components.post_processing import PARTIAL_SUM_BITS, OutputStream, OutputWriter
+from dpred_sim.components.probe import NO_SPAN
 from dpred_sim.components.rows import RowSource
 from dpred_sim.components.stream import ReadStream
 from dpred_sim.schedule.job import LayerJob
@@ -41,6 +42,7 @@ class LayerRun:
 
     index: int
     """Place in the order of execution (counts on over the inputs of a batch)."""
+    name: str
     job: LayerJob
     plan: LayerPlan
     passes: list[list[Pass]]
@@ -89,6 +91,20 @@ class LayerRun:
         """Bytes of a weight stream that a pass waits for; a regrouped operand has to be there whole."""
         return item.weight_bytes if self.job.layer.second is None else stream.bounds[-1]
 
+    def needed(self, cluster: int, item: Pass) -> list[int]:
+        """Transfers that a pass of a cluster is the first to need; called once a pass, in order."""
+        found = self.activations.needed(item.sweep, item.last_row, cluster)
+        if self.shortcut is not None:
+            found += self.shortcut.needed(item.sweep, item.window_rows[1], cluster)
+        if self.job.blocks:
+            stream = self.weight_stream(item.weights, item.weight_round)
+            found += stream.needed(cluster, self.weight_bytes(item, stream))
+        sums = self.partial_sums
+        if sums is not None and item.chunk:
+            size = item.windows * self.filters(item) * PARTIAL_SUM_BITS // 8
+            found += sums.reading[cluster].needed(cluster, sums.used[cluster] + size)
+        return found
+
     def release(self, cluster: int, item: Pass) -> None:
         """A pass is over: free the rows and the weights that no later pass needs."""
         self.activations.release(item.sweep, cluster, item.next_row)
@@ -104,11 +120,11 @@ class LayerRun:
             self.weight_freed[key] = upto
             stream.room.give(upto - freed)
 
-    def store(self, cluster: int, item: Pass, room: int) -> None:
-        """A pass is over: hand its outputs to post-processing."""
+    def store(self, cluster: int, item: Pass, room: int, span: int = NO_SPAN) -> None:
+        """A pass is over: hand its outputs to post-processing; `span` is its number."""
         filters = self.stored(item)
         if not item.last_chunk:
-            self._store_partial(cluster, item, filters, room)
+            self._store_partial(cluster, item, filters, room, span)
             return
         stream: OutputStream | None
         ready, final = 0, False
@@ -120,16 +136,16 @@ class LayerRun:
                 # The outputs of a run are assembled before their widths are known.
                 self.run_room[item.run] = room
                 room = 0
-                self.writer.accept(cluster, item, filters, 0, None, 0, False)
+                self.writer.accept(cluster, item, filters, 0, None, 0, False, span)
                 return
         else:
             stream = self.output_streams.get(item.weights)
         if stream is not None:
             ready = int(stream.byte_ends[item.outputs_last])
             final = item.outputs_last == len(stream.byte_ends) - 1
-        self.writer.accept(cluster, item, filters, room, stream, ready, final)
+        self.writer.accept(cluster, item, filters, room, stream, ready, final, span)
 
-    def _store_partial(self, cluster: int, item: Pass, filters: int, room: int) -> None:
+    def _store_partial(self, cluster: int, item: Pass, filters: int, room: int, span: int) -> None:
         sums = self.partial_sums
         if sums is None:
             raise ValueError("a cut block needs a place for its partial sums")
@@ -143,7 +159,7 @@ class LayerRun:
             sums.position[cluster] = 0
         sums.position[cluster] += item.windows * filters * PARTIAL_SUM_BITS // 8
         done = sums.position[cluster]
-        self.writer.accept(cluster, item, filters, room, stream, done, done == total)
+        self.writer.accept(cluster, item, filters, room, stream, done, done == total, span)
 
     def partial_sums_ready(self, cluster: int, item: Pass) -> Event | None:
         """For a pass that goes on with partial sums: an event for "they are back", or None."""

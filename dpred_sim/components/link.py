@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dpred_sim.components.probe import Tag
 from dpred_sim.topology.graph import Link as LinkDescription
 
 
@@ -48,7 +49,7 @@ class Link:
             return 0
         return -(-bits * self.period_ps // self.width_bits)
 
-    def send(self, first_ps: int, last_ps: int, bits: int) -> int:
+    def send(self, first_ps: int, last_ps: int, bits: int, tag: Tag | None = None) -> int:
         """Send bits that come between two times; returns when the last one arrives."""
         duration = self.duration_ps(bits)
         end = max(self.free_ps, first_ps) + duration
@@ -56,6 +57,8 @@ class Link:
         self.busy_ps += duration
         self.bits += bits
         self.transfers += 1
+        if tag is not None:
+            tag.busy(self.name, end - duration, end, bits)
         return max(end, last_ps) + self.latency_ps
 
     def occupy(self, bits: int) -> None:
@@ -74,10 +77,10 @@ class Path:
         self.links = tuple(links)
         self.latency_ps = sum(link.latency_ps for link in links)
 
-    def send(self, first_ps: int, last_ps: int, bits: int) -> int:
+    def send(self, first_ps: int, last_ps: int, bits: int, tag: Tag | None = None) -> int:
         """Send bits along all links; returns when the last one arrives."""
         for link in self.links:
-            last_ps = link.send(first_ps, last_ps, bits)
+            last_ps = link.send(first_ps, last_ps, bits, tag)
             first_ps += link.latency_ps
         return last_ps
 
@@ -108,11 +111,15 @@ class Converters:
         self.busy_ps = 0
         self.groups = 0
 
-    def convert(self, first_ps: int, last_ps: int, groups: int) -> int:
+    def convert(
+        self, first_ps: int, last_ps: int, groups: int, tag: Tag | None = None, raw_bits: int = 0
+    ) -> int:
         """Convert groups that come between two times; returns when the last one leaves."""
         duration = -(-groups * self.period_ps // self.per_cycle)
         end = max(self.free_ps, first_ps) + duration
         self.free_ps = end
         self.busy_ps += duration
         self.groups += groups
+        if tag is not None:
+            tag.busy(self.name, end - duration, end, raw_bits)
         return max(end, last_ps) + self.latency_ps

@@ -14,6 +14,7 @@ from dpred_sim.components.cluster import Cluster
 from dpred_sim.components.dma import ReadDma, TransferSettings, WriteDma
 from dpred_sim.components.link import Path
 from dpred_sim.components.memory import Memory
+from dpred_sim.components.probe import Probe
 from dpred_sim.designs.base import Range
 from dpred_sim.schedule.passes import PassLimits
 from dpred_sim.schedule.placement import StoredTensor, UnknownTensor, row_ends
@@ -41,6 +42,7 @@ class Machine:
     settings: TransferSettings
     limits: PassLimits
     value_bits: int
+    probe: Probe
 
     @property
     def cluster_count(self) -> int:

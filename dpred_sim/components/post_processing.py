@@ -18,6 +18,7 @@ from dpred_sim.components.buffer import Buffer, Room
 from dpred_sim.components.dma import WriteDma, WriteRequest
 from dpred_sim.components.events import Signal, at
 from dpred_sim.components.link import Path
+from dpred_sim.components.probe import NO_SPAN, NULL_PROBE, Probe, Tag
 from dpred_sim.schedule.passes import Pass
 
 PARTIAL_SUM_BITS = 32
@@ -41,6 +42,8 @@ class OutputStream:
     written: int = 0
     sent_bits: int = 0
     """Raw bits of the values sent so far."""
+    cause: int = NO_SPAN
+    """Span of the pass whose outputs came last."""
     staged: deque[tuple[int, int]] = field(default_factory=deque)
 
 
@@ -60,8 +63,12 @@ class OutputWriter:
         request_bytes: int,
         burst_bytes: int,
         progress: Signal,
+        layer_name: str = "",
+        probe: Probe = NULL_PROBE,
     ) -> None:
         self.env = env
+        self.layer_name = layer_name
+        self.probe = probe
         self.layer = layer
         self.buffer = buffer
         self.dma = dma
@@ -95,10 +102,11 @@ class OutputWriter:
         stream: OutputStream | None,
         ready: int,
         final: bool,
+        span: int = NO_SPAN,
     ) -> None:
         """A pass ends now: send its outputs to the buffer, and off chip up to byte `ready` of `stream`.
 
-        `final` flushes the stream: nothing follows.
+        `final` flushes the stream: nothing follows. `span` is the number of the pass.
         """
         now = int(self.env.now)
         if item.last_chunk:
@@ -106,7 +114,8 @@ class OutputWriter:
         else:
             bits = item.windows * filters * PARTIAL_SUM_BITS
         self.buffer.write_bits += bits
-        end = self.paths[cluster].send(now, now, bits) if bits else now
+        tag = Tag(self.probe, self.layer_name, now, NO_SPAN, span) if self.probe.active else None
+        end = self.paths[cluster].send(now, now, bits, tag) if bits else now
         self.drained[cluster] = end
         if stream is None:
             return
@@ -114,6 +123,7 @@ class OutputWriter:
 
         def stored(_: Event) -> None:
             self.pending -= 1
+            stream.cause = span
             if room:
                 stream.staged.append((ready if ready > stream.ready else stream.ready, room))
             stream.ready = max(stream.ready, ready)
@@ -160,7 +170,8 @@ class OutputWriter:
             self._free(stream)
             self.progress.fire()
 
-        request = WriteRequest(stream.what, self.layer, stream.address + first, size, raw_bits, done, urgent)
+        address, cause = stream.address + first, stream.cause
+        request = WriteRequest(stream.what, self.layer, address, size, raw_bits, done, urgent, cause)
         self.dma.add(request)
 
     def _free(self, stream: OutputStream) -> None:

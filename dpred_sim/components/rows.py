@@ -54,6 +54,13 @@ class RowSource:
         index = 0 if self.held else sweep
         return self.streams[index].wait(self._ends[index][row + 1])
 
+    def needed(self, sweep: int, row: int, cluster: int) -> list[int]:
+        """Transfers of the rows up to and including `row`; see `ReadStream.needed`."""
+        if row < self.resident or not self.streams:
+            return []
+        index = 0 if self.held else sweep
+        return self.streams[index].needed(cluster, self._ends[index][row + 1])
+
     def cause(self, sweep: int) -> int:
         """Span of the transfer that arrived last."""
         return self.streams[0 if self.held else sweep].cause

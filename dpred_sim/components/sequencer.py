@@ -26,7 +26,7 @@ from dpred_sim.schedule.residency import LayerNeeds, LayerPlan, plan_layer
 
 
 class Sequencer:
-    """Runs the layers `jobs` on a machine; `tensors` go with them, layer by layer.
+    """Runs the layers `jobs` on a machine; `tensors` and `names` go with them, layer by layer.
 
     Raises InputError, before time starts, when a layer cannot run whatever is on chip.
     """
@@ -36,12 +36,14 @@ class Sequencer:
         machine: Machine,
         jobs: Sequence[LayerJob],
         tensors: Sequence[LayerTensors],
+        names: Sequence[str],
         on_layer_end: Callable[[LayerRun], None],
     ) -> None:
         self.machine = machine
         self.env = machine.env
         self.jobs = jobs
         self.tensors = tensors
+        self.names = names
         self.on_layer_end = on_layer_end
         self.current: LayerRun | None = None
         self.done = 0
@@ -90,6 +92,8 @@ class Sequencer:
             machine.settings.request_bytes,
             machine.memory.burst_bytes,
             self.progress,
+            self.names[index],
+            machine.probe,
         )
         readers = [self.jobs[r] for r in writes.readers if writes in _read_alone(self.tensors[r].reads)]
         second_readers = [
@@ -97,6 +101,7 @@ class Sequencer:
         ]
         work = LayerRun(
             index=index,
+            name=self.names[index],
             job=job,
             plan=plan,
             passes=passes,
@@ -150,6 +155,8 @@ class Sequencer:
                     piece.held_bits = piece.resident_rows = 0
         self.weights.finished(work.index)
         self.done += 1
+        if self.machine.probe.active:
+            buffer.tell_level(self.machine.probe, work.end_ps)
         self.on_layer_end(work)
 
     def _needs(self, index: int) -> LayerNeeds:

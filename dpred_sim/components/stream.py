@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +25,7 @@ class ReadStream:
         "_arrived",
         "_env",
         "_flags",
+        "_named",
         "_waiters",
         "address",
         "bounds",
@@ -33,6 +35,7 @@ class ReadStream:
         "on_arrival",
         "room",
         "rooms",
+        "transfers",
         "values",
         "watermark",
         "what",
@@ -77,6 +80,9 @@ class ReadStream:
         self.watermark = 0
         self._waiters: list[tuple[int, Event]] = []
         self.cause = NO_SPAN
+        self.transfers: dict[int, int] = {}
+        """Numbers of the transfers by request, while somebody listens."""
+        self._named: dict[int, int] = {}
         self.on_arrival: Callable[[], None] | None = None
         """Called when more of the stream is usable."""
 
@@ -101,6 +107,15 @@ class ReadStream:
                 self._waiters = [w for w in self._waiters if w[0] > self.watermark]
                 for event in due:
                     event.succeed()
+
+    def needed(self, cluster: int, byte: int) -> list[int]:
+        """Transfers of what lies before `byte`, but for those that `cluster` has asked for before."""
+        first = self._named.get(cluster, 0)
+        last = bisect_left(self.bounds, byte)
+        if last <= first:
+            return []
+        self._named[cluster] = last
+        return [self.transfers[index] for index in range(first, last) if index in self.transfers]
 
     def wait(self, byte: int) -> Event | None:
         """An event for "everything before `byte` is there", or None when it is."""

@@ -111,6 +111,8 @@ def build_system(
         DramChannel.from_parameters(env, node.id, node.parameters, folder)  # type: ignore[arg-type]
         for node in topology.of_kind(DRAM)
     ]
+    for channel in channels:
+        channel.probe = probe
     memory = Memory(channels, settings.transfers.request_bytes)
     activations = activation_buffer(topology)
     weight_nodes = [weight_buffers(topology, cluster.tiles) for cluster in topology.clusters]
@@ -139,6 +141,7 @@ def build_system(
         transfers,
         settings.limits,
         bits,
+        probe,
     )
     return System(
         topology, env, made, machine, formats, links, converters, channels, activations, weight_nodes
@@ -392,8 +395,13 @@ def _tensor_state(network: Network, name: str, base: int, bits: int, system: Sys
 
 
 def build_sequencer(
-    workload: Workload, system: System, jobs: list[LayerJob], batch: int, on_layer_end: Any
+    workload: Workload,
+    system: System,
+    jobs: list[LayerJob],
+    batch: int,
+    names: list[str],
+    on_layer_end: Any,
 ) -> Sequencer:
-    """The sequencer of one run."""
+    """The sequencer of one run, whose layers have `names`."""
     tensors = tensor_states(workload, system, batch)
-    return Sequencer(system.machine, jobs * batch, tensors, on_layer_end)
+    return Sequencer(system.machine, jobs * batch, tensors, names, on_layer_end)

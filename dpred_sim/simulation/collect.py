@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dpred_sim.components.layer_run import LayerRun
 from dpred_sim.simulation.result import LayerResult, RunResult, Statistic
-from dpred_sim.values.tensor import TensorSource
+from dpred_sim.simulation.widths import mean_width
 
 if TYPE_CHECKING:
     from dpred_sim.simulation.engine import Simulation
@@ -17,26 +15,6 @@ STALL_SHARE = 0.1
 """A layer whose waits take less than this share is called bound by compute."""
 DRAM_SHARE = 0.5
 """A layer that waits for data is bound by DRAM when its data bus is busy for at least this share."""
-WIDTH_GROUP = 16
-"""Group size of the mean widths in reports."""
-
-
-def mean_width(source: TensorSource | None) -> float | None:
-    """Mean width a value is charged in groups of 16 along the channels, None where nothing is known."""
-    if source is None or not hasattr(source, "memo"):
-        return None
-    known: dict[object, float] = source.memo
-    key = ("mean_width", WIDTH_GROUP)
-    if key not in known:
-        from dpred_sim.values.widths import group_widths
-
-        widths = group_widths(source, WIDTH_GROUP)
-        depth = source.shape[-1]
-        sizes = np.minimum(WIDTH_GROUP, depth - np.arange(widths.shape[-1]) * WIDTH_GROUP)
-        total = float((widths.reshape(-1, len(sizes)).sum(axis=0, dtype=np.int64) * sizes).sum())
-        count = widths.reshape(-1, len(sizes)).shape[0] * depth
-        known[key] = total / count
-    return known[key]
 
 
 def layer_result(simulation: Simulation, work: LayerRun) -> LayerResult:

@@ -16,11 +16,12 @@ from dpred_sim.simulation.build import (
     prepare_jobs,
 )
 from dpred_sim.simulation.checks import check_run
-from dpred_sim.simulation.collect import collect, layer_result, mean_width
+from dpred_sim.simulation.collect import collect, layer_result
 from dpred_sim.simulation.ledger import Ledger
 from dpred_sim.simulation.result import LayerResult, RunResult
 from dpred_sim.simulation.safe_probe import SafeProbe
 from dpred_sim.simulation.snapshot import ComponentState, LayerState, Snapshot
+from dpred_sim.simulation.widths import mean_width
 from dpred_sim.topology.graph import Topology
 from dpred_sim.workload.workload import Workload
 
@@ -59,11 +60,11 @@ class Simulation:
         self.layers: list[LayerResult] = []
         self.work_total = batch * sum(max(1, job.schedule.total) for job in self.jobs)
         self._work_behind = 0
-        self._layer_work = [max(1, job.schedule.total) for job in self.jobs] * batch
+        self.layer_work = [max(1, job.schedule.total) for job in self.jobs] * batch
         self._finished = False
         self.dram_busy_ps = 0
         self.room_wait_ps: dict[str, int] = {}
-        self.sequencer = build_sequencer(workload, self.system, self.jobs, batch, self._layer_ended)
+        self.sequencer = build_sequencer(workload, self.system, self.jobs, batch, names, self._layer_ended)
 
     def advance(self, max_events: int = 10_000) -> bool:
         """Process up to `max_events` events; True while work is left.
@@ -103,7 +104,7 @@ class Simulation:
         layers = [LayerState(layer.name, 1.0, layer.start_ps, layer.end_ps) for layer in self.layers]
         for index in range(done, len(self.layer_names)):
             active = current is not None and current.index == index
-            share = in_layer / self._layer_work[index] if active else 0.0
+            share = in_layer / self.layer_work[index] if active else 0.0
             start = current.start_ps if active and current is not None else None
             layers.append(LayerState(self.layer_names[index], min(1.0, share), start, None))
         index = min(done, len(self.layer_names) - 1)
@@ -131,7 +132,7 @@ class Simulation:
 
     def _layer_ended(self, work: LayerRun) -> None:
         self.layers.append(layer_result(self, work))
-        self._work_behind += self._layer_work[work.index]
+        self._work_behind += self.layer_work[work.index]
 
     def _component_states(self, now: int) -> list[ComponentState]:
         machine, elapsed = self.system.machine, max(1, now)

@@ -6,7 +6,7 @@ from collections import deque
 
 from simpy import Environment
 
-from dpred_sim.components.probe import NO_SPAN, NULL_PROBE, Probe
+from dpred_sim.components.probe import NO_SPAN, Probe, Tag
 from dpred_sim.simulation.result import TRAFFIC_KINDS, Traffic
 from dpred_sim.simulation.snapshot import Transfer
 
@@ -27,9 +27,29 @@ class Ledger:
         self.stored_bytes = 0
         self.stored_raw_bits = 0
         self._recent: deque[tuple[int, str, str, int, int, int]] = deque(maxlen=RECENT)
-        self._listening = probe is not NULL_PROBE
 
-    def moved(self, layer: int, what: str, write: bool, stored: int, raw_bits: int, engine: str) -> int:
+    def sent(
+        self,
+        layer: int,
+        what: str,
+        write: bool,
+        address: int,
+        stored: int,
+        raw_bits: int,
+        engine: str,
+        cause: int = NO_SPAN,
+    ) -> Tag | None:
+        """A request is sent; what goes with it tells the probe."""
+        probe = self.probe
+        if not probe.active or self.env is None:
+            return None
+        name, now = self.layer_names[layer], int(self.env.now)
+        number = probe.transfer(engine, what, name, write, address, stored, raw_bits, now, cause)
+        return Tag(probe, name, now, number, NO_SPAN)
+
+    def moved(
+        self, layer: int, what: str, write: bool, stored: int, raw_bits: int, engine: str, tag: Tag | None
+    ) -> int:
         """A request completed."""
         counts = self._counts[layer][what]
         if write:
@@ -42,11 +62,11 @@ class Ledger:
         self.stored_raw_bits += raw_bits
         now = int(self.env.now) if self.env is not None else 0
         self._recent.append((now, engine, what, layer, stored, raw_bits))
-        if not self._listening:
+        if tag is None:
             return NO_SPAN
-        name = self.layer_names[layer]
-        self.probe.counter(engine, "offchip_bytes", now, self.stored_bytes)
-        return self.probe.span(engine, "busy", now, now, name, what, NO_SPAN)
+        tag.probe.counter(engine, "offchip_bytes", now, self.stored_bytes)
+        bits = stored * 8
+        return tag.probe.span(engine, "busy", tag.start_ps, now, tag.layer, tag.transfer, NO_SPAN, bits)
 
     def traffic(self, layer: int) -> dict[str, Traffic]:
         """Traffic of one layer by kind, raw bits rounded up to bytes."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from dpred_sim.components.probe import STATES
+from dpred_sim.components.probe import NO_SPAN, STATES
 from dpred_sim.errors import Deadlock, InvariantBroken
 from dpred_sim.simulation.engine import Simulation
 from dpred_sim.simulation.systems import load_topology
@@ -14,16 +14,29 @@ from tests.networks import random_workload
 
 
 class Recorder:
-    def __init__(self) -> None:
-        self.spans: list[tuple[str, str, int, int, str, str | None, int | None]] = []
-        self.counters: list[tuple[str, str, int, float]] = []
+    active = True
 
-    def span(self, component, state, start_ps, end_ps, layer, transfer=None, cause=None) -> int:
-        self.spans.append((component, state, start_ps, end_ps, layer, transfer, cause))
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, str, int, int, str, int, int, int]] = []
+        self.counters: list[tuple[str, str, int, float]] = []
+        self.transfers: list[tuple] = []
+        self.uses: list[tuple[int, int]] = []
+
+    def span(self, component, state, start_ps, end_ps, layer, transfer=NO_SPAN, cause=NO_SPAN, bits=0) -> int:
+        self.spans.append((component, state, start_ps, end_ps, layer, transfer, cause, bits))
         return len(self.spans) - 1
 
     def counter(self, component, name, time_ps, value) -> None:
         self.counters.append((component, name, time_ps, value))
+
+    def transfer(
+        self, engine, what, layer, write, address, size_bytes, raw_bits, time_ps, cause=NO_SPAN
+    ) -> int:
+        self.transfers.append((engine, what, layer, write, address, size_bytes, raw_bits, time_ps, cause))
+        return len(self.transfers) - 1
+
+    def use(self, transfer, span) -> None:
+        self.uses.append((transfer, span))
 
 
 @pytest.fixture
@@ -39,7 +52,7 @@ def test_spans_of_every_tile_fill_the_run_without_gaps(topology):
     for component, state, start, end, *_ in probe.spans:
         assert state in STATES
         assert start <= end
-        if component.startswith("tile"):
+        if component.startswith("tile.") and "->" not in component:
             tiles[component].append((start, end, state))
     assert len(tiles) == 16
     for spans in tiles.values():
@@ -57,11 +70,14 @@ def test_spans_of_every_tile_fill_the_run_without_gaps(topology):
 def test_a_wait_names_the_transfer_that_ended_it(topology):
     probe = Recorder()
     Simulation(random_workload(6, layers=3), topology, probe=probe).run()
-    causes = [(span, probe.spans[span[6]]) for span in probe.spans if span[6] is not None and span[6] >= 0]
+    causes = [
+        (span, probe.spans[span[6]]) for span in probe.spans if span[1] != "busy" and span[6] != NO_SPAN
+    ]
+    causes = [pair for pair in causes if pair[0][1] != "no_filters"]
     assert causes
     for wait, cause in causes:
         assert wait[1] in ("weights", "activations")
-        assert cause[5] in ("weights", "activations", "shortcut")
+        assert probe.transfers[cause[5]][1] in ("weights", "activations", "shortcut")
         assert cause[3] == wait[3]
 
 
@@ -79,7 +95,7 @@ def test_looking_changes_nothing(topology):
     assert Simulation(workload, topology, probe=Recorder()).run().to_json() == alone
 
 
-@pytest.mark.parametrize("method", ["span", "counter"])
+@pytest.mark.parametrize("method", ["span", "counter", "transfer", "use"])
 def test_an_observer_that_fails_is_detached_and_reported(topology, method, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("observer broke")

@@ -14,6 +14,7 @@ from dpred_sim.components.base import Component, register
 from dpred_sim.components.dram.controller import Controller, Request, make_controller
 from dpred_sim.components.dram.model import ChannelModel, Statistics, make_model
 from dpred_sim.components.dram.standard import Standard, load_standard
+from dpred_sim.components.probe import NULL_PROBE, Probe
 from dpred_sim.topology import schema
 from dpred_sim.topology.schema import Bits, Converter, Stores
 
@@ -71,6 +72,10 @@ class _Completion(Event):
         env.schedule(self, NORMAL, delay)
 
 
+SAMPLE_REQUESTS = 32
+"""Requests between two times that a channel tells where its time went."""
+
+
 @register("dram_channel")
 class DramChannel(Component):
     """One DRAM channel: queues, banks, data bus. Simulated time is in integer picoseconds.
@@ -106,6 +111,8 @@ class DramChannel(Component):
         """When the controller wants to be woken, if an event for it is under way."""
         self.pending = 0
         """Requests submitted and not done."""
+        self.probe: Probe = NULL_PROBE
+        self._finished = 0
         self.recorder: Callable[[int, int, int, bool], None] | None = None
         """Called with time, address, size and direction of every request (see traces.TraceWriter)."""
         self._finish_callback = self._finish
@@ -152,6 +159,8 @@ class DramChannel(Component):
         """
         now = int(self.env.now)
         self.pending += 1
+        if self.probe.active:
+            self.probe.counter(self.name, "pending_requests", now, self.pending)
         if self.recorder is not None:
             self.recorder(now, address, size_bytes, write)
         request = Request(now, address, size_bytes, write, done)
@@ -180,8 +189,17 @@ class DramChannel(Component):
         request: Request = event.request  # type: ignore[attr-defined]
         self.pending -= 1
         now = int(self.env.now)
+        if self.probe.active:
+            self._tell(now)
         request.token(now)
         self._advance(now)
+
+    def _tell(self, now: int) -> None:
+        self.probe.counter(self.name, "pending_requests", now, self.pending)
+        self._finished += 1
+        if self._finished % SAMPLE_REQUESTS == 0:
+            for name, value in self.breakdown(now).items():
+                self.probe.counter(self.name, name, now, value)
 
     def statistics(self, end_ps: int) -> Statistics:
         """Counters as of `end_ps`."""
