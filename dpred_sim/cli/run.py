@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from dpred_sim.observe.comparison import Comparison
     from dpred_sim.observe.drive import Display
+    from dpred_sim.observe.record.writer import Recorder
     from dpred_sim.simulation.engine import Simulation
     from dpred_sim.simulation.result import LayerResult, RunResult
     from dpred_sim.workload.workload import Workload
@@ -85,7 +86,11 @@ def run(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the results into this folder.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace DIR if it exists.")] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Record the run in this file (.dpred), for `dpred-sim replay`."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace DIR or FILE if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
 ) -> None:
     """Simulate a workload on a topology and print the table, with what limits it and what to try next."""
@@ -102,6 +107,7 @@ def run(
         verify=verify,
         layers=layers,
         out=out,
+        trace=trace,
         force=force,
     )
     view = View(wanted=not as_json if live is None else live, pace_s=_seconds(pace))
@@ -140,6 +146,7 @@ class Request:
     verify: bool = False
     layers: str | None = None
     out: Path | None = None
+    trace: Path | None = None
     force: bool = False
 
     def command(self, **changes: Any) -> str:
@@ -179,6 +186,7 @@ class View:
 def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]:
     """Load, run, write and compare. Raises KeyboardInterrupt after writing what a stopped run has."""
     _check(request)
+    from dpred_sim.errors import SimulationError
     from dpred_sim.simulation.engine import Simulation
     from dpred_sim.simulation.systems import load_topology, natural_bits
     from dpred_sim.workload.load import load_workload
@@ -200,10 +208,21 @@ def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]
         from dpred_sim.simulation.verify import verify_workload
 
         view.verified = verify_workload(workload, topology, request.layers)
-    simulation = Simulation(workload, topology, seed=request.seed, batch=request.batch)
-    with _interruptible() as stopped:
-        complete = _drive(simulation, workload, str(topology.name), view, stopped)
-    result = simulation.result()
+    with _recorder(request) as recorder:
+        simulation = Simulation(workload, topology, request.seed, request.batch, recorder)
+        if recorder is not None:
+            recorder.begin(simulation)
+        try:
+            with _interruptible() as stopped:
+                complete = _drive(simulation, workload, str(topology.name), view, stopped)
+        except SimulationError as error:
+            if recorder is not None:
+                recorder.finish(simulation, simulation.result(), f"{type(error).__name__}: {error}")
+            raise
+        result = simulation.result()
+        if recorder is not None:
+            size = recorder.finish(simulation, result)
+            _note(f"{recorder.path}: {size:,} bytes, see it again with: dpred-sim replay {recorder.path}")
     if request.out is not None:
         result.write(request.out, force=request.force)
     if not complete:
@@ -226,12 +245,34 @@ def _check(request: Request) -> None:
         raise InputError("not a batch", field="--batch", found=request.batch, allowed="an integer, 1 or more")
     if request.layers is not None and not request.verify:
         raise InputError("--layers says what to verify; there is no --verify", field="--layers")
-    if request.force and request.out is None:
-        raise InputError("--force says what to do with an existing --out DIR; there is none", field="--force")
+    if request.force and request.out is None and request.trace is None:
+        raise InputError(
+            "--force says what to do with an existing --out DIR or --trace FILE; there is none",
+            field="--force",
+        )
+    if request.trace is not None:
+        from dpred_sim.observe.record.writer import check_target
+
+        check_target(request.trace, request.force)
     if request.out is not None:
         from dpred_sim.simulation.output import check_output
 
         check_output(request.out, request.force)
+
+
+@contextmanager
+def _recorder(request: Request) -> Iterator[Recorder | None]:
+    """Records the run where that is asked for; whatever goes wrong, no half of a file is left."""
+    if request.trace is None:
+        yield None
+        return
+    from dpred_sim.observe.record.writer import Recorder
+
+    recorder = Recorder(request.trace, request.force)
+    try:
+        yield recorder
+    finally:
+        recorder.discard()  # harmless once it is finished
 
 
 def _seconds(pace: str | None) -> float | None:
@@ -322,9 +363,8 @@ def _interruptible() -> Iterator[list[bool]]:
 
 
 def _stopped_text(request: Request) -> str:
-    if request.out is None:
-        return "interrupted"
-    return f"interrupted; what was done until then is in {request.out}"
+    kept = " and ".join(str(place) for place in (request.out, request.trace) if place is not None)
+    return f"interrupted; what was done until then is in {kept}" if kept else "interrupted"
 
 
 def _write_comparison(folder: Path, comparison: Comparison) -> None:
