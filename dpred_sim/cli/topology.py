@@ -1,4 +1,4 @@
-"""`dpred-sim topology`: the ready-made systems; check, show and convert any system."""
+"""`dpred-sim topology`: the ready-made systems; check, show, draw and convert any system."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ SHOWN_DEMANDS = 6
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register `topology list`, `check`, `show`, `convert` and `schema`."""
+    """Register `topology list`, `check`, `show`, `draw`, `convert` and `schema`."""
     group = typer.Typer(no_args_is_help=True)
     group.command("list", epilog="Example:  dpred-sim topology list")(list_topologies)
     group.command("check", epilog="Example:  dpred-sim topology check dpred_stripes_ddr4 --workload alexnet")(
         check
     )
     group.command("show", epilog="Example:  dpred-sim topology show dpred_stripes_ddr4 --expanded")(show)
+    group.command("draw", epilog="Example:  dpred-sim topology draw dpred_stripes_ddr4 --out system.svg")(
+        draw
+    )
     group.command("convert", epilog="Example:  dpred-sim topology convert dpred_stripes_ddr4 s.graphml")(
         convert
     )
@@ -36,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(
         group,
         name="topology",
-        help="List the ready-made systems; check, show and convert any system.",
+        help="List the ready-made systems; check, show, draw and convert any system.",
         epilog="Example:  dpred-sim topology check dpred_stripes_ddr4",
     )
 
@@ -114,6 +117,59 @@ def show(
         _print_json(system.to_dict(expanded))
     else:
         print(to_yaml(system, expanded), end="")
+
+
+def draw(
+    topology: Reference,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="NAME.svg, NAME.png or NAME.txt. Default: text on stdout."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a run on this system: links show how busy they were."),
+    ] = None,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw text in plain ASCII.")] = False,
+    settings: Settings = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> None:
+    """Draw a system: memories on the left, then buffers, dispatchers and tiles, with the links between.
+
+    Equal components share a box, equal links a line; a line shows how busy the busiest of them was.
+    """
+    from dpred_sim.errors import InputError
+    from dpred_sim.observe.drawing.draw import check_target, draw_file, text_drawing
+    from dpred_sim.observe.drawing.usage import read_usage
+    from dpred_sim.simulation.systems import load_topology
+
+    if force and out is None:
+        raise InputError(
+            "--force says what to do with an existing --out FILE; there is none", field="--force"
+        )
+    if out is not None:
+        check_target(out, force=force)
+    system = load_topology(topology, settings or ())
+    usage = None if run is None else read_usage(run, system)
+    if out is None:
+        print(text_drawing(system, usage, ascii_only=ascii_only or not _prints_boxes()), end="")
+    else:
+        draw_file(system, out, usage, ascii_only=ascii_only)
+        print(f"wrote {out}")
+
+
+def _prints_boxes() -> bool:
+    """Whether stdout can take the characters that drawings are made of."""
+    import sys
+
+    from dpred_sim.observe.drawing.text import UNICODE
+
+    try:
+        "".join((*UNICODE.lines["bus"].values(), *UNICODE.arrows.values(), UNICODE.shades)).encode(
+            getattr(sys.stdout, "encoding", None) or "ascii"
+        )
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def convert(
