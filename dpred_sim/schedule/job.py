@@ -163,7 +163,7 @@ class LayerJob:
         return int(self.geometry.last_row.max()) + 1
 
     def cuts_of(self, name: str) -> list[int]:
-        """Channels at which the stored tensor `name` should be cut so that this layer can read parts of it."""
+        """Channels at which the stored tensor `name` should be cut: this layer reads parts of it."""
         if self.node.parts:
             return sorted({edge for part in self.node.parts if part.name == name for edge in part.channels})
         return self.channel_cuts if name == self.node.reads else []

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 from dpred_sim.components.probe import NO_SPAN, Probe
 
 
 class SafeProbe:
-    """Passes everything on to an observer until it fails; then says so once and stays silent."""
+    """Passes everything on to an observer until it fails; then says so once and stays silent.
+
+    An observer needs `span` and `counter` only: it is not told of transfers and uses if it has no such
+    methods, nor of bits if its `span` has no place for them.
+    """
 
     def __init__(self, observer: Probe) -> None:
         self._observer = observer
+        self._takes_bits = _takes(observer.span, 8)
+        self._takes_transfers = hasattr(observer, "transfer")
+        self._takes_uses = hasattr(observer, "use")
+        self._transfers = 0
         self.active = True
         self.error: Exception | None = None
 
@@ -30,6 +39,8 @@ class SafeProbe:
         if not self.active:
             return NO_SPAN
         try:
+            if not self._takes_bits:
+                return self._observer.span(component, state, start_ps, end_ps, layer, transfer, cause)
             return self._observer.span(component, state, start_ps, end_ps, layer, transfer, cause, bits)
         except Exception as error:
             self._detach(error)
@@ -59,6 +70,9 @@ class SafeProbe:
         """Pass on; NO_SPAN once detached."""
         if not self.active:
             return NO_SPAN
+        if not self._takes_transfers:
+            self._transfers += 1
+            return self._transfers - 1
         try:
             return self._observer.transfer(
                 engine, what, layer, write, address, size_bytes, raw_bits, time_ps, cause
@@ -69,7 +83,7 @@ class SafeProbe:
 
     def use(self, transfer: int, span: int) -> None:
         """Pass on, unless detached."""
-        if not self.active:
+        if not self.active or not self._takes_uses:
             return
         try:
             self._observer.use(transfer, span)
@@ -81,3 +95,14 @@ class SafeProbe:
         self.active = False
         observer = type(self._observer).__name__
         warnings.warn(f"observer {observer} failed and is detached: {error!r}", stacklevel=3)
+
+
+def _takes(method: object, count: int) -> bool:
+    """Whether a method can be called with `count` positional arguments; True where nothing is known of it."""
+    try:
+        inspect.signature(method).bind(*range(count))  # type: ignore[arg-type]
+    except ValueError:
+        return True
+    except TypeError:
+        return False
+    return True

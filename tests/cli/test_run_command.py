@@ -140,7 +140,7 @@ def test_a_comparison(script: Path, tmp_path: Path, capsys) -> None:
     [
         (["alexnt"], "did you mean 'alexnet'"),
         (["no/such.py"], "no such workload file"),
-        (["{tmp}"], "directory"),
+        (["{tmp}"], "no importer reads such a workload folder"),
         (["{script}", "--topology", "dpred_strips_ddr4"], "did you mean 'dpred_stripes_ddr4'"),
         (["{script}", "--topology", "none.yaml"], "no such topology file"),
         (["{script}", "--set", "nodes.tile.count"], "nodes.tile.count"),

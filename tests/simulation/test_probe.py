@@ -89,6 +89,25 @@ def test_transfers_add_up(topology):
     assert moved[-1] == result.traffic["system_traffic"]["stored_bytes"]
 
 
+def test_an_observer_may_know_spans_and_counters_only(topology):
+    class Short:
+        def __init__(self):
+            self.spans, self.counters = [], 0
+
+        def span(self, component, state, start_ps, end_ps, layer, transfer, cause):
+            self.spans.append((component, state, start_ps, end_ps, layer, transfer, cause))
+            return len(self.spans) - 1
+
+        def counter(self, component, name, time_ps, value):
+            self.counters += 1
+
+    short, long = Short(), Recorder()
+    for probe in (short, long):
+        Simulation(random_workload(6, layers=3), topology, probe=probe).run()
+    assert short.spans == [span[:7] for span in long.spans]
+    assert short.counters == len(long.counters)
+
+
 def test_looking_changes_nothing(topology):
     workload = random_workload(6, layers=5)
     alone = Simulation(workload, topology).run().to_json()

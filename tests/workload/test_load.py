@@ -67,7 +67,7 @@ def test_names_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_refuses_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="directory"):
+    with pytest.raises(InputError, match="no importer reads such a workload folder"):
         load_workload(tmp_path)
 
 
