@@ -10,6 +10,8 @@ does not cover, take the widest of the convolutions (9 bits); weights take 11 bi
 not negative (pixels without mean subtraction) and drawn like all other activations.
 """
 
+from collections.abc import Sequence
+
 import dpred_sim as dp
 from dpred_sim.workload.tables import SyntheticNetwork
 
@@ -20,18 +22,24 @@ WEIGHT_PRECISION = 11
 
 def workload(*, bits: int, seed: int) -> dp.Workload:
     """AlexNet with drawn values, `bits` wide at most."""
+    source = f"synthetic values (seed {seed}) at the published precisions"
+    return table(bits, seed).workload("alexnet", source)
+
+
+def table(bits: int, seed: int, sparsity: Sequence[float] = (0.0,) * 8) -> SyntheticNetwork:
+    """The layers, the given shares of their weights pruned."""
     net = SyntheticNetwork((227, 227, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION)
     pool = dp.Pool("max", size=(3, 3), stride=(2, 2))
     p1, p2, p3, p4, p5 = CONV_PRECISIONS
-    net.conv2d("conv1", 96, 11, precision=p1, stride=4, pool=pool)
-    net.conv2d("conv2", 256, 5, precision=p2, padding=2, groups=2, pool=pool)
-    net.conv2d("conv3", 384, 3, precision=p3, padding=1)
-    net.conv2d("conv4", 384, 3, precision=p4, padding=1, groups=2)
-    net.conv2d("conv5", 256, 3, precision=p5, padding=1, groups=2, pool=pool)
-    net.linear("fc6", 4096, precision=FC_PRECISION)
-    net.linear("fc7", 4096, precision=FC_PRECISION)
-    net.linear("fc8", 1000, precision=FC_PRECISION, relu=False)
-    return net.workload("alexnet", f"synthetic values (seed {seed}) at the published precisions")
+    net.conv2d("conv1", 96, 11, precision=p1, sparsity=sparsity[0], stride=4, pool=pool)
+    net.conv2d("conv2", 256, 5, precision=p2, sparsity=sparsity[1], padding=2, groups=2, pool=pool)
+    net.conv2d("conv3", 384, 3, precision=p3, sparsity=sparsity[2], padding=1)
+    net.conv2d("conv4", 384, 3, precision=p4, sparsity=sparsity[3], padding=1, groups=2)
+    net.conv2d("conv5", 256, 3, precision=p5, sparsity=sparsity[4], padding=1, groups=2, pool=pool)
+    net.linear("fc6", 4096, precision=FC_PRECISION, sparsity=sparsity[5])
+    net.linear("fc7", 4096, precision=FC_PRECISION, sparsity=sparsity[6])
+    net.linear("fc8", 1000, precision=FC_PRECISION, sparsity=sparsity[7], relu=False)
+    return net
 
 
 if __name__ == "__main__":

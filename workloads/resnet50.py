@@ -23,7 +23,15 @@ WEIGHT_PRECISION = 11
 
 def workload(*, bits: int, seed: int) -> dp.Workload:
     """ResNet-50 with drawn values, `bits` wide at most."""
-    net = SyntheticNetwork((224, 224, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION)
+    source = f"synthetic values (seed {seed}) at the published precision"
+    return table(bits, seed).workload("resnet50", source)
+
+
+def table(bits: int, seed: int, sparsity: float = 0.0) -> SyntheticNetwork:
+    """The layers, a share `sparsity` of their weights pruned."""
+    net = SyntheticNetwork(
+        (224, 224, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION, sparsity=sparsity
+    )
     # Caffe keeps pooling windows that hang over the bottom and right edge: one row and column of padding.
     max_pool = dp.Pool("max", size=(3, 3), stride=(2, 2), padding=(0, 0, 1, 1))
     average = dp.Pool("average", size=(7, 7), stride=(7, 7))
@@ -35,7 +43,7 @@ def workload(*, bits: int, seed: int) -> dp.Workload:
             last = stage == 5 and index == depth - 1
             block = residual_block(net, name, block, filters, stride, index == 0, average if last else None)
     net.linear("fc1000", 1000, precision=PRECISION, relu=False)
-    return net.workload("resnet50", f"synthetic values (seed {seed}) at the published precision")
+    return net
 
 
 def residual_block(

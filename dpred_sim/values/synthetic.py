@@ -43,10 +43,13 @@ PIECE = 1 << 18
 
 
 def synthetic_weights(
-    shape: tuple[int, ...], bits: int, precision: int, seed: int, name: str
+    shape: tuple[int, ...], bits: int, precision: int, seed: int, name: str, sparsity: float = 0.0
 ) -> SyntheticTensor:
-    """Signed drawn values, made when looked at. Raises InputError for a format that cannot be."""
-    return _synthetic("weights", shape, bits, precision, seed, name)
+    """Signed drawn values, made when looked at; the smallest ones, a share `sparsity`, are pruned to zero.
+
+    Raises InputError for a format that cannot be, and a sparsity outside 0 to 1.
+    """
+    return _synthetic("weights", shape, bits, precision, seed, name, sparsity)
 
 
 def synthetic_activations(
@@ -68,7 +71,13 @@ class SyntheticTensor(LazyTensor):
 
 
 def _synthetic(
-    role: Role, shape: tuple[int, ...], bits: int, precision: int, seed: int, name: str
+    role: Role,
+    shape: tuple[int, ...],
+    bits: int,
+    precision: int,
+    seed: int,
+    name: str,
+    sparsity: float = 0.0,
 ) -> SyntheticTensor:
     shape = tuple(int(size) for size in shape)
     if not shape or min(shape) < 1:
@@ -78,7 +87,9 @@ def _synthetic(
     least = 2 if role == "weights" else 1
     if not least <= precision <= bits:
         raise InputError("precision", field=f"{name}: precision", found=precision, allowed=f"{least}..{bits}")
-    recipe = Recipe(role, shape, bits, precision, f"{role} {seed} {name}")
+    if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity <= 1:
+        raise InputError("sparsity", field=f"{name}: sparsity", found=sparsity, allowed="0 to 1")
+    recipe = Recipe(role, shape, bits, precision, f"{role} {seed} {name}", float(sparsity))
     return SyntheticTensor(shape, bits, precision, role == "weights", recipe.tensor, recipe=recipe)
 
 
@@ -91,6 +102,8 @@ class Recipe:
     bits: int
     precision: int
     stream: str
+    sparsity: float = 0.0
+    """Share of the weights that are pruned: in each patch those of least magnitude."""
 
     def tensor(self) -> Tensor:
         """All values at once."""
@@ -101,7 +114,7 @@ class Recipe:
 
     def pieces(self, out: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:
         """The values piece by piece: parts of `out`, or one array that is used again and again."""
-        quantiles = _quantiles(self.role)
+        quantiles = _quantiles(self.role, self.sparsity)
         size = prod(self.shape)
         room = np.empty(min(PIECE, size), self._dtype) if out is None else out
         index = np.empty(min(PIECE, -(-size // PATCH) * PATCH), np.intp)
@@ -143,7 +156,7 @@ class Recipe:
 
     def _largest(self) -> float:
         """Largest magnitude before scaling; stops looking once none can be larger."""
-        quantiles = _quantiles(self.role).astype(np.float64)
+        quantiles = _quantiles(self.role, self.sparsity).astype(np.float64)
         bound = float(quantiles[-1] * _factors()[-1])
         size = prod(self.shape)
         largest = 0.0
@@ -166,13 +179,15 @@ def _stream(text: str) -> SFC64:
     return SFC64(int.from_bytes(hashlib.sha256(f"dpred_sim {text}".encode()).digest(), "big"))
 
 
-@lru_cache(maxsize=2)
-def _quantiles(role: Role) -> NDArray[np.float32]:
-    """The 65,536 equally likely values of the distribution, rising."""
+@lru_cache(maxsize=16)
+def _quantiles(role: Role, sparsity: float = 0.0) -> NDArray[np.float32]:
+    """The 65,536 equally likely values of the distribution, rising; those around zero pruned."""
     p = (np.arange(1 << 16) + 0.5) / (1 << 16)
     if role == "weights":
         upper = -np.log(2 * (1 - p[1 << 15 :]))
         values = np.concatenate([-upper[::-1], upper])
+        pruned = round(sparsity * (1 << 15))
+        values[(1 << 15) - pruned : (1 << 15) + pruned] = 0
     else:
         values = np.maximum(0, normal_quantile(p) + SHIFT)
     return values.astype(np.float32)

@@ -89,3 +89,69 @@ def test_a_shortcut_of_another_shape_is_refused() -> None:
 def test_a_table_without_rows_is_no_workload() -> None:
     with pytest.raises(InputError, match="no layers"):
         table().workload("net", "drawn")
+
+
+def test_branches_side_by_side_share_the_precision_that_their_readers_state() -> None:
+    net = table()
+    stem = net.conv2d("stem", 16, 3, precision=5, padding=1)
+    left = net.conv2d("left", 8, 1, precision=6)
+    right = net.conv2d("right", 16, (1, 3), precision=7, padding=(0, 1, 0, 1), reads=stem)
+    net.concat("both", [left, right])
+    net.conv2d("top", 4, 3, precision=9, dilation=2, padding=2)
+    network = net.workload("net", "drawn").network
+    layers = {node.name: node.layer for node in network}
+    whole = layers["top"].activations
+    assert whole is network.tensor("both") and whole.shape == (8, 8, 24)
+    assert [part.precision for part in (layers["left"].outputs, layers["right"].outputs) if part] == [9, 9]
+    assert layers["left"].activations.precision == 7  # the stem, which both read
+    assert (layers["top"].dilation, layers["top"].output_shape) == ((2, 2), (8, 8, 4))
+    assert layers["right"].kernel == (1, 3)
+
+
+def test_sequences_given_tensors_and_memory_layers() -> None:
+    net = SyntheticNetwork((6, 20), bits=16, seed=0, weight_precision=8, signed=True)
+    net.lstm("lstm", 8, precision=7)
+    words = net.given("words", (4, 20), relu=False)
+    net.linear("each", 5, precision=9, reads=words)
+    net.rearranged("turned", (5, 4), lambda values: values.T, precision=6)
+    found = net.workload("net", "drawn")
+    nodes = {node.name: node for node in found.network}
+    assert nodes["lstm.x"].layer.activations.signed and nodes["lstm.x"].layer.output_shape == (6, 32)
+    assert nodes["lstm.h[5]"].family == "lstm.h"
+    states = found.network.tensor("lstm")
+    assert states is not None and (states.shape, states.precision, states.signed) == ((6, 8), 7, True)
+    each, turned = nodes["each"].layer, nodes["turned"].layer
+    assert (each.activations.shape, each.activations.precision, each.output_shape) == ((4, 20), 9, (4, 5))
+    assert turned.activations is each.outputs and turned.outputs is not None
+    assert (turned.outputs.load().values == turned.activations.load().values.T).all()
+    assert found.provenance["activation_precision_bits"] == {"lstm": 7, "each": 9, "turned": 6}
+
+
+def test_a_pooling_that_stands_alone() -> None:
+    net = table()
+    net.conv2d("a", 4, 3, precision=8, padding=1, relu=False)
+    net.pooling("pool", Pool("max", (2, 2), (2, 2)), precision=5)
+    net.conv2d("b", 4, 1, precision=6)
+    layers = [node.layer for node in net.workload("net", "drawn").network]
+    assert [layer.kind for layer in layers] == ["conv", "pool", "conv"]
+    pooled = layers[1].outputs
+    assert pooled is layers[2].activations and (pooled.precision, pooled.signed) == (6, True)
+    assert layers[1].activations.precision == 5
+
+
+def test_pruned_weights_are_zero() -> None:
+    net = SyntheticNetwork((8, 8, 16), bits=16, seed=3, weight_precision=10, sparsity=0.75)
+    net.conv2d("a", 64, 3, precision=8)
+    net.conv2d("b", 64, 3, precision=8, sparsity=0.0)
+    found = net.workload("net", "drawn")
+    shares = [
+        float((node.layer.weights.load().values == 0).mean())
+        for node in found.network
+        if node.layer.weights is not None
+    ]
+    assert shares[0] == pytest.approx(0.75, abs=0.01) and shares[1] < 0.05
+    assert found.provenance["weight_sparsity"] == {"a": 0.75}
+    with pytest.raises(InputError, match="sparsity"):
+        bad = table()
+        bad.conv2d("a", 4, 3, precision=8, sparsity=1.5)
+        bad.workload("net", "drawn")
