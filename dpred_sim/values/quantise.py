@@ -2,8 +2,10 @@
 
 `quantise_fixed`: fixed point, a power-of-two scale that makes the range fit a (profiled) precision.
 `quantise_8bit`: 8 bits with one real scale for the tensor; 0..255 if non-negative, else symmetric.
+`quantise_8bit_channels`: the same with a scale for each channel of one axis.
+`pruned`: the same numbers with the smallest of them set to zero.
 
-Both round half up and saturate. The range is that of the values, or a calibrated `limit`, so that the
+All round half up and saturate. The range is that of the values, or a calibrated `limit`, so that the
 scale need not depend on the tensor that is measured. Work goes in blocks: no array of floats of the
 tensor's size is made.
 """
@@ -85,8 +87,73 @@ def quantise_8bit(
     if scale < np.finfo(np.float64).tiny:  # all zero, or too small for a step
         scale = 1.0
     floor = -ceiling if signed else 0
-    integers = _rounded(values, lambda block: block / scale, floor, ceiling, 8, signed)
+    integers = _rounded(values, _divided(scale), floor, ceiling, 8, signed)
     return Quantised(Tensor.adopt(integers, 8, signed, 8), float(scale))
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedChannels:
+    """A tensor, and the real value of one integer step in each channel of `axis`, (channels,)."""
+
+    tensor: Tensor
+    scales: NDArray[np.float64]
+    axis: int
+
+    def dequantise(self) -> NDArray[np.float64]:
+        """The real values that the integers stand for."""
+        shape = [1] * len(self.tensor.shape)
+        shape[self.axis] = -1
+        return self.tensor.values * self.scales.reshape(shape)
+
+
+def quantise_8bit_channels(
+    array: ArrayLike, axis: int = 0, signed: bool | None = None, name: str = "array"
+) -> QuantisedChannels:
+    """8 bits with a scale for each channel: each one's largest magnitude becomes 255, or 127 when signed.
+
+    `axis` 0 are the filters of weights. Every channel fills its range, whatever its own values, so that
+    groups need about the full width. A channel of zeros has the scale 1. `signed` holds for all channels;
+    it, `name` and errors are those of `quantise_fixed`, and an axis that the array does not have is an
+    InputError.
+    """
+    values, _, _, signed = _examined(array, signed, None, name)
+    if not -values.ndim <= axis < values.ndim:
+        raise InputError("axis", field=f"{name}: axis", found=axis, allowed=f"one of {values.ndim} axes")
+    axis %= values.ndim
+    ceiling = 127 if signed else 255
+    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1) if signed else 0).astype(np.float64)
+    scales = np.maximum(largest, 0) / ceiling
+    scales[scales < np.finfo(np.float64).tiny] = 1.0  # all zero, or too small for a step
+    floor = -ceiling if signed else 0
+    integers = np.empty(rows.shape, "i1" if signed else "u1")
+    for index, scale in enumerate(scales):
+        integers[index] = _rounded(rows[index], _divided(float(scale)), floor, ceiling, 8, signed)
+    shape = (values.shape[axis], *values.shape[:axis], *values.shape[axis + 1 :])
+    back = np.ascontiguousarray(np.moveaxis(integers.reshape(shape), 0, axis))
+    return QuantisedChannels(Tensor.adopt(back, 8, signed, 8), scales, axis)
+
+
+def pruned(array: ArrayLike, sparsity: float, name: str = "array") -> NDArray[Any]:
+    """The array with the smallest magnitudes set to zero: as many as make the share `sparsity` zero.
+
+    Of equal magnitudes the first ones in C order go first. Zeros that are there already count. Raises
+    InputError, naming `name`, for a share outside 0 to 1 and for an array as `quantise_fixed` does.
+    """
+    values, _, _, _ = _examined(array, None, None, name)
+    if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity <= 1:
+        raise InputError("sparsity", field=f"{name}: sparsity", found=sparsity, allowed="0 to 1")
+    found = np.array(values)
+    flat = found.reshape(-1)
+    count = round(sparsity * flat.size)
+    if count:
+        magnitudes = np.abs(flat.astype(np.float64) if flat.dtype.kind != "f" else flat)
+        most = np.partition(magnitudes, count - 1)[count - 1]
+        below = magnitudes < most
+        equal = np.flatnonzero(magnitudes == most)[: count - int(below.sum())]
+        flat[below] = 0
+        flat[equal] = 0
+    return found
 
 
 def _examined(
@@ -120,6 +187,10 @@ def _fitting(magnitude: float, most: int) -> int:
     if np.ldexp(magnitude, exponent) >= most + 0.5:
         exponent -= 1
     return min(exponent, MOST_EXPONENT)
+
+
+def _divided(scale: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    return lambda block: block / scale
 
 
 def _rounded(
