@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -232,6 +232,23 @@ class Network:
         self._written[name] = (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
         self._made[name] = Join(known) if len(known) == len(sources) else None
         return name
+
+    def with_weights(self, weights: Mapping[str, TensorSource]) -> Network:
+        """The same network, where the named layers have other weights of the same shape."""
+        made = Network()
+        vars(made).update({name: value.copy() for name, value in vars(self).items()})
+        for name, tensor in weights.items():
+            layer = self._nodes_by_name[name].layer
+            if layer.weights is None or tuple(layer.weights.shape) != tuple(tensor.shape):
+                raise InputError(
+                    "other weights of another shape", field=f"layer {name!r}", found=tensor.shape
+                )
+        made.nodes = [
+            replace(node, layer=replace(node.layer, weights=weights.get(node.name, node.layer.weights)))
+            for node in self.nodes
+        ]
+        made._nodes_by_name = {node.name: node for node in made.nodes}
+        return made
 
     def recurrence(
         self,
