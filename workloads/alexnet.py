@@ -26,9 +26,13 @@ def workload(*, bits: int, seed: int) -> dp.Workload:
     return table(bits, seed).workload("alexnet", source)
 
 
-def table(bits: int, seed: int, sparsity: Sequence[float] = (0.0,) * 8) -> SyntheticNetwork:
+def table(
+    bits: int, seed: int, sparsity: Sequence[float] = (0.0,) * 8, fitted: bool = False
+) -> SyntheticNetwork:
     """The layers, the given shares of their weights pruned."""
-    net = SyntheticNetwork((227, 227, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION)
+    net = SyntheticNetwork(
+        (227, 227, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION, fitted=fitted
+    )
     pool = dp.Pool("max", size=(3, 3), stride=(2, 2))
     p1, p2, p3, p4, p5 = CONV_PRECISIONS
     net.conv2d("conv1", 96, 11, precision=p1, sparsity=sparsity[0], stride=4, pool=pool)

@@ -21,7 +21,7 @@ VOCABULARY = 8801
 
 def workload(*, bits: int, seed: int) -> dp.Workload:
     """LRCN with drawn values, `bits` wide at most."""
-    net = table(bits, seed)  # ends in fc8, the image's 1000 features
+    net = table(bits, seed, fitted=True)  # ends in fc8, the image's 1000 features
     net.linear("lstm2.static", 4 * UNITS, precision=PRECISION, relu=False)
     sentence = net.given("sentence", (WORDS, UNITS), relu=False)
     net.lstm("lstm1", UNITS, precision=PRECISION, reads=sentence)

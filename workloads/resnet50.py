@@ -30,7 +30,12 @@ def workload(*, bits: int, seed: int) -> dp.Workload:
 def table(bits: int, seed: int, sparsity: float = 0.0) -> SyntheticNetwork:
     """The layers, a share `sparsity` of their weights pruned."""
     net = SyntheticNetwork(
-        (224, 224, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION, sparsity=sparsity
+        (224, 224, 3),
+        bits=bits,
+        seed=seed,
+        weight_precision=WEIGHT_PRECISION,
+        sparsity=sparsity,
+        fitted=False,
     )
     # Caffe keeps pooling windows that hang over the bottom and right edge: one row and column of padding.
     max_pool = dp.Pool("max", size=(3, 3), stride=(2, 2), padding=(0, 0, 1, 1))

@@ -22,7 +22,9 @@ WEIGHT_PRECISION = 11
 
 def workload(*, bits: int, seed: int) -> dp.Workload:
     """VGG-19 with drawn values, `bits` wide at most."""
-    net = SyntheticNetwork((224, 224, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION)
+    net = SyntheticNetwork(
+        (224, 224, 3), bits=bits, seed=seed, weight_precision=WEIGHT_PRECISION, fitted=False
+    )
     pool = dp.Pool("max", size=(2, 2), stride=(2, 2))
     precisions = iter(CONV_PRECISIONS)
     for stage, (filters, depth) in enumerate(STAGES, start=1):

@@ -79,6 +79,15 @@ def _synthetic(
     name: str,
     sparsity: float = 0.0,
 ) -> SyntheticTensor:
+    shape = checked(role, shape, bits, precision, name, sparsity)
+    recipe = Recipe(role, shape, bits, precision, f"{role} {seed} {name}", float(sparsity))
+    return SyntheticTensor(shape, bits, precision, role == "weights", recipe.tensor, recipe=recipe)
+
+
+def checked(
+    role: Role, shape: tuple[int, ...], bits: int, precision: int, name: str, sparsity: float
+) -> tuple[int, ...]:
+    """The shape as plain integers; raises InputError for a format that cannot be."""
     shape = tuple(int(size) for size in shape)
     if not shape or min(shape) < 1:
         raise InputError("a tensor holds at least one value", field=f"{name}: shape", found=str(shape))
@@ -89,8 +98,7 @@ def _synthetic(
         raise InputError("precision", field=f"{name}: precision", found=precision, allowed=f"{least}..{bits}")
     if isinstance(sparsity, bool) or not isinstance(sparsity, int | float) or not 0 <= sparsity <= 1:
         raise InputError("sparsity", field=f"{name}: sparsity", found=sparsity, allowed="0 to 1")
-    recipe = Recipe(role, shape, bits, precision, f"{role} {seed} {name}", float(sparsity))
-    return SyntheticTensor(shape, bits, precision, role == "weights", recipe.tensor, recipe=recipe)
+    return shape
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class Recipe:
 
     def pieces(self, out: NDArray[Any] | None = None) -> Iterator[NDArray[Any]]:
         """The values piece by piece: parts of `out`, or one array that is used again and again."""
-        quantiles = _quantiles(self.role, self.sparsity)
+        table = quantiles(self.role, self.sparsity)
         size = prod(self.shape)
         room = np.empty(min(PIECE, size), self._dtype) if out is None else out
         index = np.empty(min(PIECE, -(-size // PATCH) * PATCH), np.intp)
@@ -127,7 +135,7 @@ class Recipe:
             count = draws.size
             np.copyto(index[:count], draws.reshape(-1))
             part = real[:count]
-            np.take(quantiles, index[:count], out=part, mode="clip")
+            np.take(table, index[:count], out=part, mode="clip")
             rows = part.reshape(-1, PATCH)
             np.multiply(rows, (factors * scale).astype(np.float32)[:, None], out=rows)
             np.rint(part, out=part)
@@ -144,7 +152,7 @@ class Recipe:
 
     def _draws(self) -> Iterator[tuple[int, NDArray[np.uint16], NDArray[np.float64]]]:
         """(first value, 16-bit draws as (patches, PATCH), the patches' factors) of each piece."""
-        values, levels = _stream(self.stream), _stream(f"{self.stream} factors")
+        values, levels = stream(self.stream), stream(f"{self.stream} factors")
         factors = _factors()
         size = prod(self.shape)
         for start in range(0, size, PIECE):
@@ -156,8 +164,8 @@ class Recipe:
 
     def _largest(self) -> float:
         """Largest magnitude before scaling; stops looking once none can be larger."""
-        quantiles = _quantiles(self.role, self.sparsity).astype(np.float64)
-        bound = float(quantiles[-1] * _factors()[-1])
+        table = quantiles(self.role, self.sparsity).astype(np.float64)
+        bound = float(table[-1] * _factors()[-1])
         size = prod(self.shape)
         largest = 0.0
         for start, draws, factors in self._draws():
@@ -166,21 +174,21 @@ class Recipe:
                 draws = draws.copy()
                 draws[-1, tail:] = draws[-1, 0]
             # Quantiles rise, so the extremes of a patch are those of its draws.
-            top = np.maximum(quantiles[draws.max(axis=1)], -quantiles[draws.min(axis=1)])
+            top = np.maximum(table[draws.max(axis=1)], -table[draws.min(axis=1)])
             largest = max(largest, float((top * factors).max()))
             if largest == bound:
                 break
         return largest
 
 
-def _stream(text: str) -> SFC64:
+def stream(text: str) -> SFC64:
     from numpy.random import SFC64
 
     return SFC64(int.from_bytes(hashlib.sha256(f"dpred_sim {text}".encode()).digest(), "big"))
 
 
 @lru_cache(maxsize=16)
-def _quantiles(role: Role, sparsity: float = 0.0) -> NDArray[np.float32]:
+def quantiles(role: Role, sparsity: float = 0.0) -> NDArray[np.float32]:
     """The 65,536 equally likely values of the distribution, rising; those around zero pruned."""
     p = (np.arange(1 << 16) + 0.5) / (1 << 16)
     if role == "weights":

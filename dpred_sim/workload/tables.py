@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from dpred_sim.errors import InputError
+from dpred_sim.values.fitted import fitted_activations, fitted_weights
 from dpred_sim.values.synthetic import synthetic_activations, synthetic_weights
 from dpred_sim.values.tensor import LazyTensor, TensorSource
 from dpred_sim.workload.layer import Edges, Layer, Pair, Pool
@@ -45,7 +46,7 @@ class SyntheticNetwork:
     what is stored is what is computed on. Its precision is the widest that its consumers state; a tensor
     that is only added as a shortcut, or that nothing reads, takes that of the layer that adds or writes
     it. After a ReLU a tensor is not negative; without one it is drawn from the signed distribution that
-    weights have.
+    weights have. Values come from `values.fitted`, or from the simpler `values.synthetic`.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class SyntheticNetwork:
         weight_precision: int,
         sparsity: float = 0.0,
         signed: bool = False,
+        fitted: bool = True,
     ) -> None:
         self.activations = activations
         self.signed = signed
+        self.fitted = fitted
         self.bits = bits
         self.seed = seed
         self.weight_precision = weight_precision
@@ -264,9 +267,12 @@ class SyntheticNetwork:
         pruned = self.sparsity if sparsity is None else sparsity
         if pruned:
             self._pruned[layer] = pruned
-        return synthetic_weights(shape, self.bits, precision, self.seed, f"{layer}.weights", pruned)
+        make = fitted_weights if self.fitted else synthetic_weights
+        return make(shape, self.bits, precision, self.seed, f"{layer}.weights", pruned)
 
     def _tensor(self, name: str, shape: tuple[int, ...], precision: int, relu: bool) -> LazyTensor:
-        make = synthetic_activations if relu else synthetic_weights
         least = 1 if relu else 2
-        return make(shape, self.bits, max(least, min(precision, self.bits)), self.seed, name)
+        form = (shape, self.bits, max(least, min(precision, self.bits)), self.seed, name)
+        if self.fitted:
+            return fitted_activations(*form) if relu else fitted_weights(*form)
+        return synthetic_activations(*form) if relu else synthetic_weights(*form)
