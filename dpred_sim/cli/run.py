@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpred_sim.cli._play import RUN_PACE, View, note, play_run, selection_of
+
 if TYPE_CHECKING:
     from dpred_sim.observe.comparison import Comparison
-    from dpred_sim.observe.drive import Display
     from dpred_sim.observe.record.writer import Recorder
-    from dpred_sim.simulation.engine import Simulation
-    from dpred_sim.simulation.result import LayerResult, RunResult
-    from dpred_sim.workload.workload import Workload
+    from dpred_sim.simulation.result import RunResult
 
 DEFAULT_TOPOLOGY = "dpred_stripes_ddr4"
 DEFAULT_BASELINE = "dadiannao_ddr4"
 WIDER = "dpred_stripes_2ch"
 """The default topology with more DRAM bandwidth."""
-DEFAULT_PACE_S = 8.0
-"""Wall time of a run that somebody watches: at full speed it is over in a blink."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -79,9 +75,17 @@ def run(
         str | None,
         typer.Option(
             metavar="TIME",
-            help=f"Least wall time of the run, as 15s; 0: full speed. Default on a terminal: "
-            f"{DEFAULT_PACE_S:g}s.",
+            help="Least wall time of the run, as 15s, or how many times slower than the machine, as 1000x; "
+            f"0: full speed. Default on a terminal: {RUN_PACE}.",
         ),
+    ] = None,
+    follow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Show events of these components, as dram,tile.3 or 'weights*'."),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Show events of the layers with such a name, as 'conv4*'."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the results into this folder.")
@@ -110,7 +114,13 @@ def run(
         trace=trace,
         force=force,
     )
-    view = View(wanted=not as_json if live is None else live, pace_s=_seconds(pace))
+    from dpred_sim.observe.pace import parse_pace
+
+    view = View(
+        wanted=not as_json if live is None else live,
+        pace=None if pace is None else parse_pace(pace),
+        selection=selection_of(follow, layer),
+    )
     # Whatever a workload script prints must not get into the one document.
     with redirect_stdout(sys.stderr) if as_json and sys.stderr else nullcontext():
         result, comparison = perform(request, view)
@@ -172,21 +182,12 @@ class Request:
         return shlex.join(words)
 
 
-@dataclass(slots=True)
-class View:
-    """How a run is shown. `pace_s` None: the default of whatever shows it."""
-
-    wanted: bool = False
-    pace_s: float | None = None
-    notes: list[str] = field(default_factory=list)
-    verified: dict[str, int] | None = None
-    """What `--verify` looked at, once it has."""
-
-
 def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]:
     """Load, run, write and compare. Raises KeyboardInterrupt after writing what a stopped run has."""
     _check(request)
     from dpred_sim.errors import SimulationError
+    from dpred_sim.observe.events import Tap
+    from dpred_sim.observe.source import LiveSource
     from dpred_sim.simulation.engine import Simulation
     from dpred_sim.simulation.systems import load_topology, natural_bits
     from dpred_sim.workload.load import load_workload
@@ -209,12 +210,12 @@ def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]
 
         view.verified = verify_workload(workload, topology, request.layers)
     with _recorder(request) as recorder:
-        simulation = Simulation(workload, topology, request.seed, request.batch, recorder)
+        tap = Tap(recorder)
+        simulation = Simulation(workload, topology, request.seed, request.batch, tap)
         if recorder is not None:
             recorder.begin(simulation)
         try:
-            with _interruptible() as stopped:
-                complete = _drive(simulation, workload, str(topology.name), view, stopped)
+            complete = play_run(LiveSource(simulation, tap, recorder), view)
         except SimulationError as error:
             if recorder is not None:
                 recorder.finish(simulation, simulation.result(), f"{type(error).__name__}: {error}")
@@ -222,7 +223,7 @@ def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]
         result = simulation.result()
         if recorder is not None:
             size = recorder.finish(simulation, result)
-            _note(f"{recorder.path}: {size:,} bytes, see it again with: dpred-sim replay {recorder.path}")
+            note(f"{recorder.path}: {size:,} bytes, see it again with: dpred-sim replay {recorder.path}")
     if request.out is not None:
         result.write(request.out, force=request.force)
     if not complete:
@@ -273,93 +274,6 @@ def _recorder(request: Request) -> Iterator[Recorder | None]:
         yield recorder
     finally:
         recorder.discard()  # harmless once it is finished
-
-
-def _seconds(pace: str | None) -> float | None:
-    """Read `--pace`: a time with its unit, or 0."""
-    from dpred_sim.errors import InputError
-    from dpred_sim.units import parse_time_ps
-
-    if pace is None:
-        return None
-    if pace.strip() == "0":
-        return 0.0
-    try:
-        return parse_time_ps(pace) / 1e12
-    except InputError as error:
-        raise InputError(
-            error.message, field="--pace", found=pace, allowed="a time such as 15s, or 0"
-        ) from None
-
-
-def _drive(
-    simulation: Simulation, workload: Workload, topology: str, view: View, stopped: list[bool]
-) -> bool:
-    """Run to the end, or until somebody interrupts: then False."""
-    from dpred_sim.observe.drive import drive
-
-    display, default_pace = _display(simulation, workload, topology, view)
-    pace = default_pace if view.pace_s is None else view.pace_s
-    return drive(simulation, display, pace_s=pace, stop=lambda: bool(stopped), complain=_note)
-
-
-def _display(
-    simulation: Simulation, workload: Workload, topology: str, view: View
-) -> tuple[Display | None, float]:
-    """What shows the run, and how slow it should be to be watched."""
-    if not view.wanted or sys.stderr is None:
-        return None, 0.0
-    try:
-        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-            from dpred_sim.observe.plain import PlainView
-
-            return PlainView(sys.stderr, lambda first: _ended(simulation, first)), 0.0
-        from rich.console import Console
-
-        from dpred_sim.observe.frame import Heading
-        from dpred_sim.observe.live import LiveView
-
-        heading = Heading(workload.name, workload.source, workload.synthetic, topology, workload.bits)
-        replaced = sys.stdout is not None and sys.stdout.isatty()
-        return LiveView(heading, Console(stderr=True), transient=replaced), DEFAULT_PACE_S
-    except Exception as error:
-        _note(f"no view ({type(error).__name__}: {error}); the run goes on without it")
-        return None, 0.0
-
-
-def _ended(simulation: Simulation, first: int) -> list[LayerResult]:
-    """Results of the layers that have ended, from the one numbered `first` on."""
-    from dataclasses import replace
-
-    return [replace(x, traffic=simulation.ledger.traffic(x.index)) for x in simulation.layers[first:]]
-
-
-def _note(message: str) -> None:
-    with suppress(OSError, ValueError):  # nobody reads stderr
-        print(f"note: {message}", file=sys.stderr)
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[bool]]:
-    """The first Ctrl-C only asks the run to stop, so no event is cut in half; the second ends it."""
-    import signal
-    import threading
-
-    stopped: list[bool] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if stopped:
-            raise KeyboardInterrupt
-        stopped.append(True)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _stopped_text(request: Request) -> str:

@@ -60,6 +60,8 @@ class Cluster:
         self.busy_ps = 0
         self.busy_by_tiles = [0] * (len(self.tiles) + 1)
         """Busy time by the number of tiles that had filters."""
+        self.tiles_busy = len(self.tiles)
+        """Tiles that have filters in the present pass, or had in the last one."""
         self.layer_waits_ps: dict[str, int] = {}
         self.layer_busy_ps = 0
         self.read_bits = 0
@@ -132,6 +134,7 @@ class Cluster:
         duration = self._charge(work, item)
         self._leave(NO_SPAN)
         self.state = "busy"
+        self.tiles_busy = item.tiles
         span = self._tell_pass(work, item, duration) if self.probe.active else NO_SPAN
         yield env.timeout(duration)
         self._end_busy(item, duration, span)

@@ -50,6 +50,9 @@ class TrafficLedger(Protocol):
     ) -> int:
         """A request completed; returns the number of its span."""
 
+    def waited(self, layer: int, engine: str, start_ps: int, end_ps: int) -> None:
+        """An engine had nothing under way for a time, because what came next had no room."""
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -150,6 +153,7 @@ class ReadDma:
         self._turn = 0
         self._pumping = False
         self._no_room_since = -1
+        self._last_layer = 0
 
     def add(self, stream: ReadStream, queue: int = 0) -> None:
         """Append a stream to a queue."""
@@ -173,10 +177,19 @@ class ReadDma:
         self._pumping = False
         if self.in_flight:
             if self._no_room_since >= 0:
-                self.room_wait_ps += int(self.env.now) - self._no_room_since
+                now = int(self.env.now)
+                self.room_wait_ps += now - self._no_room_since
+                self.ledger.waited(self._last_layer, self.name, self._no_room_since, now)
                 self._no_room_since = -1
         elif self._no_room_since < 0 and any(queues):
             self._no_room_since = int(self.env.now)
+
+    @property
+    def blocked_on(self) -> str | None:
+        """The buffer without room for what comes next, while nothing is under way."""
+        if self._no_room_since < 0:
+            return None
+        return next((queue[0].room.buffer.name for queue in self._queues if queue), None)
 
     def waiting_for(self) -> str | None:
         """What the head of the first blocked queue waits for, in words."""
@@ -211,6 +224,7 @@ class ReadDma:
         if stream.issued == stream.requests:
             queue.popleft()
         self.in_flight += size
+        self._last_layer = stream.layer
         address = stream.address + first
         raw_bits = stream.values[index + 1] - stream.values[index]
         memory = self.memory

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-WAITS = ("activations", "weights", "output", "layer_barrier", "no_filters", "bus", "dram", "finished")
+WAITS = (
+    "activations",
+    "weights",
+    "output",
+    "layer_barrier",
+    "no_filters",
+    "bus",
+    "dram",
+    "room",
+    "finished",
+)
 """Reasons to wait; `busy` is the one other state."""
 STATES = ("busy", *WAITS)
 NO_SPAN = -1

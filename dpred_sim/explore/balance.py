@@ -77,7 +77,7 @@ def balance(workload: Workload, topology: Topology) -> list[Demand]:
     from dpred_sim.simulation.build import Settings, build_system, prepare_jobs
     from dpred_sim.simulation.ledger import Ledger
 
-    ledger = Ledger([node.name for node in workload.network], {}, NULL_PROBE)
+    ledger = Ledger([node.name for node in workload.network], NULL_PROBE)
     system = build_system(topology, workload.bits, Settings(), ledger, NULL_PROBE)
     paths = _Paths(topology, system)
     demands: list[Demand] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from dpred_sim.observe.status import Status
 from dpred_sim.observe.tables import short_name
 from dpred_sim.simulation.result import LayerResult
 from dpred_sim.simulation.snapshot import Snapshot
@@ -16,12 +17,15 @@ class PlainView:
     `finished(first)` gives the results of the layers that have ended, from the one numbered `first` on.
     """
 
+    wants_events = False
+    chosen = ()
+
     def __init__(self, stream: TextIO, finished: Callable[[int], Sequence[LayerResult]]) -> None:
         self._stream = stream
         self._finished = finished
         self._printed = 0
 
-    def update(self, snapshot: Snapshot, elapsed_s: float) -> None:
+    def update(self, snapshot: Snapshot, status: Status) -> None:
         """Print the layers that have ended."""
         ended = sum(layer.end_ps is not None for layer in snapshot.layers)
         if ended <= self._printed:
@@ -30,6 +34,13 @@ class PlainView:
             self._printed += 1
             print(layer_line(result, self._printed, len(snapshot.layers)), file=self._stream)
         self._stream.flush()
+
+    def key(self, key: str) -> bool:
+        """There is nothing to choose."""
+        return False
+
+    def hide(self) -> None:
+        """Nothing to give back."""
 
     def close(self) -> None:
         """Nothing to give back."""

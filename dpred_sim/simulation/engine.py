@@ -20,8 +20,9 @@ from dpred_sim.simulation.collect import collect, layer_result
 from dpred_sim.simulation.ledger import Ledger
 from dpred_sim.simulation.result import LayerResult, RunResult
 from dpred_sim.simulation.safe_probe import SafeProbe
-from dpred_sim.simulation.snapshot import ComponentState, LayerState, Snapshot
-from dpred_sim.simulation.widths import mean_width
+from dpred_sim.simulation.snapshot import LayerState, LayerWidths, Snapshot
+from dpred_sim.simulation.states import component_states
+from dpred_sim.simulation.widths import mean_width, width_counts
 from dpred_sim.topology.graph import Topology
 from dpred_sim.workload.workload import Workload
 
@@ -51,10 +52,9 @@ class Simulation:
         self.settings = settings or Settings()
         self.probe: Probe = NULL_PROBE if probe is None else SafeProbe(probe)
         names = _layer_names(workload, batch)
-        self.ledger = Ledger(names, {}, self.probe)
+        self.ledger = Ledger(names, self.probe)
         self.system = build_system(topology, workload.bits, self.settings, self.ledger, self.probe)
         self.env = self.ledger.env = self.system.env
-        self.ledger.endpoints = _endpoints(self)
         self.jobs = prepare_jobs(workload, self.system)
         self.layer_names = names
         self.layers: list[LayerResult] = []
@@ -109,21 +109,36 @@ class Simulation:
             layers.append(LayerState(self.layer_names[index], min(1.0, share), start, None))
         index = min(done, len(self.layer_names) - 1)
         layer = self.jobs[index % len(self.jobs)].layer
+        dram: dict[str, int] = {}
+        for channel in self.system.channels:
+            for name, value in channel.breakdown(now).items():
+                dram[name] = dram.get(name, 0) + value
         return Snapshot(
             time_ps=now,
             finished=self._finished,
-            work_done=min(self.work_total, self._work_behind + in_layer),
+            work_done=self.work_done,
             work_total=self.work_total,
             layer_index=index,
             layers=tuple(layers),
-            components=tuple(self._component_states(now)),
+            components=tuple(component_states(self, now)),
             offchip_bytes=self.ledger.stored_bytes,
             offchip_bytes_raw=-(-self.ledger.stored_raw_bits // 8),
             peak_bytes_per_second=self.peak_bytes_per_second,
-            mean_width_activations=mean_width(layer.activations),
-            mean_width_weights=mean_width(layer.weights),
-            recent=self.ledger.recent(),
+            widths=LayerWidths(
+                mean_width(layer.activations),
+                mean_width(layer.weights),
+                width_counts(layer.activations),
+                width_counts(layer.weights),
+            ),
+            dram_ps=dram,
         )
+
+    @property
+    def work_done(self) -> int:
+        """Compute cycles done, of `work_total`."""
+        current = self.sequencer.current
+        in_layer = 0 if current is None or len(self.layers) > current.index else current.compute_done
+        return min(self.work_total, self._work_behind + in_layer)
 
     @property
     def peak_bytes_per_second(self) -> float:
@@ -133,47 +148,6 @@ class Simulation:
     def _layer_ended(self, work: LayerRun) -> None:
         self.layers.append(layer_result(self, work))
         self._work_behind += self.layer_work[work.index]
-
-    def _component_states(self, now: int) -> list[ComponentState]:
-        machine, elapsed = self.system.machine, max(1, now)
-        states: list[ComponentState] = []
-        for channel in self.system.channels:
-            statistics = channel.statistics(now)
-            moved = (statistics.read_bytes + statistics.write_bytes) * 8
-            busy = channel.breakdown(now)["busy_ps"]
-            state = "busy" if channel.pending else "finished" if self._finished else "layer_barrier"
-            states.append(ComponentState(channel.name, "dram_channel", state, busy / elapsed, moved))
-        for link in self.system.links.values():
-            state = "busy" if link.free_ps > now else "layer_barrier"
-            states.append(
-                ComponentState(link.name, link.medium, state, min(1.0, link.busy_ps / elapsed), link.bits)
-            )
-        for buffer in (machine.activations, *machine.weights):
-            states.append(
-                ComponentState(
-                    buffer.name,
-                    "buffer",
-                    "busy" if buffer.level_bits else "layer_barrier",
-                    0.0,
-                    buffer.read_bits + buffer.write_bits,
-                    buffer.level_bits,
-                    buffer.capacity_bits,
-                )
-            )
-        for cluster in machine.clusters:
-            states.append(
-                ComponentState(
-                    cluster.name,
-                    "dispatcher" if cluster.tiles else "post_processing",
-                    cluster.state,
-                    cluster.busy_ps / elapsed,
-                    cluster.read_bits,
-                )
-            )
-            for place, tile in enumerate(cluster.tiles):
-                busy = sum(cluster.busy_by_tiles[place + 1 :])
-                states.append(ComponentState(tile, "tile", cluster.state, busy / elapsed))
-        return states
 
     def _who_waits(self) -> str:
         machine, now = self.system.machine, int(self.env.now)
@@ -214,17 +188,6 @@ def _layer_names(workload: Workload, batch: int) -> list[str]:
     if batch == 1:
         return names
     return [f"{name}#{item}" for item in range(batch) for name in names]
-
-
-def _endpoints(simulation: Simulation) -> dict[str, tuple[str, str]]:
-    machine = simulation.system.machine
-    dram = simulation.system.channels[0].name if len(simulation.system.channels) == 1 else "dram"
-    buffer, weights = machine.activations.name, machine.weights[0].name
-    return {
-        machine.activation_dma.name: (dram, buffer),
-        machine.weight_dma.name: (dram, weights),
-        machine.write_dma.name: (buffer, dram),
-    }
 
 
 def run_configuration(simulation: Simulation) -> dict[str, Any]:

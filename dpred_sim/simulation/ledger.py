@@ -1,32 +1,24 @@
-"""The ledger of off-chip transfers: what each layer moved, and the last few of them."""
+"""The ledger of off-chip transfers: what each layer moved."""
 
 from __future__ import annotations
-
-from collections import deque
 
 from simpy import Environment
 
 from dpred_sim.components.probe import NO_SPAN, Probe, Tag
 from dpred_sim.simulation.result import TRAFFIC_KINDS, Traffic
-from dpred_sim.simulation.snapshot import Transfer
-
-RECENT = 32
 
 
 class Ledger:
     """Counts every off-chip request by layer and kind of data."""
 
-    def __init__(self, layer_names: list[str], endpoints: dict[str, tuple[str, str]], probe: Probe) -> None:
-        """`endpoints` are (source, target) by DMA engine, for people."""
+    def __init__(self, layer_names: list[str], probe: Probe) -> None:
         self.env: Environment | None = None
         self.layer_names = layer_names
-        self.endpoints = endpoints
         self.probe = probe
         # Stored bytes and raw bits read, then written.
         self._counts = [{kind: [0, 0, 0, 0] for kind in TRAFFIC_KINDS} for _ in layer_names]
         self.stored_bytes = 0
         self.stored_raw_bits = 0
-        self._recent: deque[tuple[int, str, str, int, int, int]] = deque(maxlen=RECENT)
 
     def sent(
         self,
@@ -60,13 +52,17 @@ class Ledger:
             counts[1] += raw_bits
         self.stored_bytes += stored
         self.stored_raw_bits += raw_bits
-        now = int(self.env.now) if self.env is not None else 0
-        self._recent.append((now, engine, what, layer, stored, raw_bits))
-        if tag is None:
+        if tag is None or self.env is None:
             return NO_SPAN
+        now = int(self.env.now)
         tag.probe.counter(engine, "offchip_bytes", now, self.stored_bytes)
         bits = stored * 8
         return tag.probe.span(engine, "busy", tag.start_ps, now, tag.layer, tag.transfer, NO_SPAN, bits)
+
+    def waited(self, layer: int, engine: str, start_ps: int, end_ps: int) -> None:
+        """An engine had nothing under way for a time, because what came next had no room."""
+        if self.probe.active and end_ps > start_ps:
+            self.probe.span(engine, "room", start_ps, end_ps, self.layer_names[layer])
 
     def traffic(self, layer: int) -> dict[str, Traffic]:
         """Traffic of one layer by kind, raw bits rounded up to bytes."""
@@ -79,17 +75,3 @@ class Ledger:
             )
             for kind, (read, read_bits, written, written_bits) in self._counts[layer].items()
         }
-
-    def recent(self) -> tuple[Transfer, ...]:
-        """The last transfers, oldest first."""
-        return tuple(
-            Transfer(
-                time_ps,
-                *self.endpoints[engine],
-                what=what,
-                layer=self.layer_names[layer],
-                stored_bytes=stored,
-                raw_bytes=-(-raw_bits // 8),
-            )
-            for time_ps, engine, what, layer, stored, raw_bits in self._recent
-        )

@@ -1,10 +1,11 @@
-"""Hand-made snapshots and results, and a scripted simulation that plays them."""
+"""Hand-made snapshots and results, and a scripted source that plays them."""
 
 from __future__ import annotations
 
 from dpred_sim.observe.comparison import COMPUTES, MEMORIES, STORAGES, Cell, Comparison
+from dpred_sim.observe.record.selection import Selection
 from dpred_sim.simulation.result import LayerResult, RunResult, Traffic
-from dpred_sim.simulation.snapshot import ComponentState, LayerState, Snapshot, Transfer
+from dpred_sim.simulation.snapshot import ComponentState, Event, LayerState, LayerWidths, Snapshot
 
 PEAK = 25.6e9
 
@@ -105,7 +106,7 @@ def comparison(*, peak: float = 4096.0, conv: bool = True) -> Comparison:
     )
 
 
-def component(name: str, kind: str, state: str = "busy", busy: float = 0.5, **more: int) -> ComponentState:
+def component(name: str, kind: str, state: str = "busy", busy: float = 0.5, **more) -> ComponentState:
     return ComponentState(name=name, kind=kind, state=state, busy_fraction=busy, **more)
 
 
@@ -119,11 +120,12 @@ def components() -> tuple[ComponentState, ...]:
     paths = [component(f"weights.{i}->tile.{i}", "point", busy=0.2) for i in range(16)]
     return (
         component("dram", "dram_channel", bits_moved=1 << 20),
+        component("weight_dma", "dma", "room", 0.0, waits_on="weights", in_flight_bytes=0),
         component("activations", "buffer", "dram", 0.6, level_bits=1 << 24, capacity_bits=1 << 25),
         *buffers,
-        component("dispatcher", "dispatcher", "activations"),
+        component("dispatcher", "dispatcher", "activations", waits_on="activation_dma"),
         *tiles,
-        component("sequencer", "sequencer", "layer_barrier", 0.01),
+        component("post_processing", "post_processing", "layer_barrier", 0.01),
         component("dram->activations", "point"),
         component("activations->dram", "point", "finished", 0.0),
         component("dram->weights", "bus"),
@@ -153,15 +155,18 @@ def snapshot(
         )
         for i in range(layers)
     )
-    transfers = tuple(
-        Transfer(
+    events = tuple(
+        Event(
+            "weight_dma",
+            "dma",
+            "busy",
+            time_ps - (recent - i) * 5000 - 400_000,
             time_ps - (recent - i) * 5000,
-            "dram",
-            f"weights.{i % 16}",
-            "weights",
             f"layer{index}",
-            1300 + i,
-            4096,
+            bits=(1300 + i) * 8,
+            what="weights",
+            stored_bytes=1300 + i,
+            raw_bits=4096 * 8,
         )
         for i in range(recent)
     )
@@ -176,29 +181,48 @@ def snapshot(
         offchip_bytes=offchip,
         offchip_bytes_raw=3 * offchip,
         peak_bytes_per_second=PEAK,
-        mean_width_activations=4.31,
-        mean_width_weights=None,
-        recent=transfers,
+        widths=LayerWidths(mean_activations=4.31, activations=(0, 5, 0, 20, 40, 3, *[0] * 11)),
+        dram_ps={"busy_ps": 6 * 10**8, "idle_ps": 3 * 10**8, "row_misses_ps": 10**8, "refresh_ps": 0},
+        events=events,
     )
 
 
-class FakeSimulation:
+class FakeSource:
     """Works through `events` events; layer i ends when its share of them is done."""
 
-    def __init__(self, result: RunResult | None = None, events: int = 10_000) -> None:
+    def __init__(self, result: RunResult | None = None, events: int = 10_000, reversible: bool = False):
         self.whole = run_result() if result is None else result
-        self.events = events
+        self.total = events
         self.handled = 0
         self.calls: list[int] = []
+        self.steps: list[tuple[str, bool]] = []
+        self.listening: list[bool] = []
+        self.reversible = reversible
+        self.selection = Selection()
 
-    def advance(self, max_events: int) -> bool:
-        self.calls.append(max_events)
-        self.handled = min(self.events, self.handled + max_events)
-        return self.handled < self.events
+    def follow(self, selection: Selection) -> None:
+        self.selection = selection
+
+    def advance(self, events: int) -> bool:
+        self.calls.append(events)
+        self.handled = min(self.total, self.handled + events)
+        return self.handled < self.total
+
+    def step(self, unit: str, back: bool = False) -> bool:
+        self.steps.append((unit, back))
+        size = {"event": 1, "pass": 10, "layer": self.total // len(self.whole.layers)}[unit]
+        self.handled = max(0, min(self.total, self.handled + (-size if back else size)))
+        return self.handled < self.total
 
     @property
     def done(self) -> float:
-        return self.handled / self.events
+        return self.handled / self.total
+
+    def progress(self) -> tuple[int, float]:
+        return int(self.done * self.whole.time_ps), self.done
+
+    def listen(self, on: bool) -> None:
+        self.listening.append(on)
 
     def snapshot(self) -> Snapshot:
         return snapshot(self.done, layers=len(self.whole.layers), time_ps=int(self.done * self.whole.time_ps))

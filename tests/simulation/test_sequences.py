@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpred_sim.components.planning import reserve_bits
+from dpred_sim.components.probe import NullProbe
 from dpred_sim.designs.base import DESIGNS, design
 from dpred_sim.errors import InputError
 from dpred_sim.simulation.engine import Simulation
@@ -194,14 +195,13 @@ def test_a_second_operand_leaves_the_chip_and_comes_back(heads):
 def test_a_second_operand_is_not_fetched_before_it_is_stored():
     events = []
 
-    class Watch:
-        def span(self, component, state, start_ps, end_ps, layer, transfer, cause):
-            if component == "weight_dma" and layer in ("s", "c"):
-                events.append((layer, start_ps))
-            return 0
+    class Watch(NullProbe):
+        active = True
 
-        def counter(self, component, name, time_ps, value):
-            pass
+        def transfer(self, engine, what, layer, write, address, size_bytes, raw_bits, time_ps, cause=-1):
+            if engine == "weight_dma" and layer in ("s", "c"):
+                events.append((layer, time_ps))
+            return 0
 
     result = Simulation(attention(2), BASE, probe=Watch()).run()
     ends = {layer.name: layer.end_ps for layer in result.layers}

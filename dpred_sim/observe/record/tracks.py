@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpred_sim.components.link import Path
 from dpred_sim.simulation.engine import Simulation
 
 
@@ -13,7 +12,7 @@ def track_rows(simulation: Simulation) -> list[dict[str, Any]]:
 
     A tile's parent is its dispatcher, an instance's its group where there are several, a converter's the
     memory that it sits at. Rows of links have `from`, `to` and `width_bits`; those of buffers
-    `capacity_bits`; those of DRAM channels `peak_bytes_per_second`.
+    `capacity_bits`; those of DRAM channels `peak_bytes_per_second`; those of engines their `buffer`.
     """
     topology, machine = simulation.topology, simulation.system.machine
     rows: dict[str, dict[str, Any]] = {}
@@ -32,8 +31,12 @@ def track_rows(simulation: Simulation) -> list[dict[str, Any]]:
     for cluster in machine.clusters:
         if not cluster.tiles:
             rows[cluster.name] = _row(cluster.name, "post_processing")
-    for engine in (machine.activation_dma, machine.weight_dma, machine.write_dma):
-        rows[engine.name] = _row(engine.name, "dma")
+    for engine, buffer in (
+        (machine.activation_dma, machine.activations),
+        (machine.weight_dma, machine.weights[0]),
+        (machine.write_dma, machine.activations),
+    ):
+        rows[engine.name] = _row(engine.name, "dma") | {"buffer": buffer.name}
     for converter in simulation.system.converters:
         at = converter.name.rpartition(".")[0]
         rows[converter.name] = _row(converter.name, "converter") | {"parent": at if at in rows else None}
@@ -53,16 +56,3 @@ def track_rows(simulation: Simulation) -> list[dict[str, Any]]:
 
 def _row(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "kind": kind, "group": name, "parent": None}
-
-
-def engine_ways(simulation: Simulation) -> dict[str, list[str]]:
-    """Links between DRAM and the buffers, by engine."""
-    machine = simulation.system.machine
-    ports = {
-        engine.name: engine.port for engine in (machine.activation_dma, machine.weight_dma, machine.write_dma)
-    }
-
-    def names(paths: tuple[Path, ...]) -> list[str]:
-        return list(dict.fromkeys(link.name for path in paths for link in path.links))
-
-    return {engine: names(port.paths) for engine, port in ports.items()}
