@@ -72,11 +72,12 @@ def play_run(source: LiveSource, view: View) -> bool:
 def play_record(source: ReplaySource, heading: Heading, pace: Pace | None) -> bool:
     """Replay a record on a terminal; False when somebody interrupted it.
 
-    With keys it waits for them at the end; without, it ends there.
+    With keys it waits for them at the end; without, it ends there and its last frame stays.
     """
     from dpred_sim.observe.pace import parse_pace
+    from dpred_sim.observe.terminal import stdin_terminal
 
-    display = _on_screen(heading, replaced=False)
+    display = _on_screen(heading, replaced=stdin_terminal() is not None)
     pace = pace or parse_pace(REPLAY_PACE)
     return _play(source, display, pace, drawn=display is not None, hold=True)
 

@@ -122,9 +122,7 @@ def traffic_lines(pen: Pen, snapshot: Snapshot, history: History) -> list[Text]:
 
 def dram_shares(snapshot: Snapshot) -> list[tuple[str, float]]:
     """Shares of the data buses' time, what moves data first, then the largest loss."""
-    total = sum(snapshot.dram_ps.values())
-    if not total:
-        return []
+    total = max(1, sum(snapshot.dram_ps.values()))
     losses = [(text, snapshot.dram_ps.get(name, 0) / total) for name, text in LOSSES.items()]
     losses.sort(key=lambda pair: -pair[1])
     return [("data", snapshot.dram_ps.get("busy_ps", 0) / total), *losses]
@@ -134,7 +132,7 @@ def loss_line(pen: Pen, snapshot: Snapshot) -> Text:
     """Where the time of the data buses went so far, in one row."""
     parts = [(" " * LABEL, "")]
     for text, share in dram_shares(snapshot):
-        if share >= 0.005:
+        if share >= 0.005 or text == "data":
             parts += [(f"{text} ", DIM), (f"{share:.0%}  ", "magenta" if text == "data" else "")]
     return pen.line(*parts)
 

@@ -44,8 +44,8 @@ class Pen:
 
     def spread(self, left: Sequence[Part], right: Sequence[Part]) -> Text:
         """A line with something at both ends; what is on the right stays whole."""
-        taken = sum(len(text) for text, _ in right)
-        if taken + 8 > self.size.width:
+        taken, wanted = (sum(len(text) for text, _ in parts) for parts in (right, left))
+        if taken + min(wanted, 20) > self.size.width:
             return self.line(*left)
         line = self.line(*left, width=self.size.width - taken)
         line.append_text(self.line(*right, width=taken))

@@ -333,10 +333,14 @@ class ReplaySource:
         return sums.counters.get((track, self._names.get(name, -1)), 0.0)
 
     def _dram(self, sums: _Sums) -> dict[str, int]:
-        """As of the last samples: every so many requests a channel tells where its time went."""
+        """Losses as of the last samples: every so many requests a channel tells where its time went."""
         names = [name for name in self._names if name.endswith("_ps")]
         channels = [code for code, kind in enumerate(self._kinds) if kind == "dram_channel"]
-        return {name: int(sum(self._value(sums, code, name) for code in channels)) for name in names}
+        spent = {name: int(sum(self._value(sums, code, name) for code in channels)) for name in names}
+        spent["busy_ps"] = sum(int(sums.state_ps[code][self._busy]) for code in channels)
+        spent["idle_ps"] = 0
+        spent["idle_ps"] = max(0, self.time_ps * len(channels) - sum(spent.values()))
+        return spent
 
     # events
 
