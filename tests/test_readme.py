@@ -70,6 +70,8 @@ def make_model(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", OTHERS)
 def test_commands(command: str, folder: Path) -> None:
+    if command.startswith("dpred-sim replay "):  # it needs what the command before it makes
+        assert run(COMMANDS[COMMANDS.index(command) - 1], folder).returncode == 0
     done = run(command, folder)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
