@@ -92,7 +92,11 @@ def run(
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Record the run in this file (.dpred), for `dpred-sim replay`."),
+        typer.Option(
+            metavar="FILE",
+            help="Record the run in this file: .dpred for `dpred-sim replay` and `trace`, .pftrace for "
+            "Perfetto, .json for Chrome, .parquet for a table.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace DIR or FILE if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")] = False,
@@ -223,7 +227,8 @@ def perform(request: Request, view: View) -> tuple[RunResult, Comparison | None]
         result = simulation.result()
         if recorder is not None:
             size = recorder.finish(simulation, result)
-            note(f"{recorder.path}: {size:,} bytes, see it again with: dpred-sim replay {recorder.path}")
+            again = f", see it again with: dpred-sim replay {request.trace}"
+            note(f"{request.trace}: {size:,} bytes{again if recorder.path == request.trace else ''}")
     if request.out is not None:
         result.write(request.out, force=request.force)
     if not complete:
@@ -252,9 +257,14 @@ def _check(request: Request) -> None:
             field="--force",
         )
     if request.trace is not None:
+        from dpred_sim.observe.record.format import ENDING
         from dpred_sim.observe.record.writer import check_target
+        from dpred_sim.observe.trace.export import check_export
 
-        check_target(request.trace, request.force)
+        if request.trace.suffix == ENDING:
+            check_target(request.trace, request.force)
+        else:
+            check_export(request.trace, request.force, "--trace")
     if request.out is not None:
         from dpred_sim.simulation.output import check_output
 
@@ -267,9 +277,15 @@ def _recorder(request: Request) -> Iterator[Recorder | None]:
     if request.trace is None:
         yield None
         return
+    from dpred_sim.observe.record.format import ENDING
     from dpred_sim.observe.record.writer import Recorder
+    from dpred_sim.observe.trace.recorder import ExportingRecorder
 
-    recorder = Recorder(request.trace, request.force)
+    recorder: Recorder
+    if request.trace.suffix == ENDING:
+        recorder = Recorder(request.trace, request.force)
+    else:
+        recorder = ExportingRecorder(request.trace, request.force, note)
     try:
         yield recorder
     finally:

@@ -164,6 +164,22 @@ class Record:
                     yield {name: column[keep] for name, column in columns.items()}
             first += rows
 
+    def chunk_count(self, table: str) -> int:
+        """How many chunks a table has."""
+        return len(self._chunks[table])
+
+    def chunk_rows(self, table: str, place: int) -> int:
+        """How many rows one chunk has."""
+        return self._chunks[table][place]["rows"]
+
+    def chunk(self, table: str, place: int) -> Columns:
+        """All rows of one chunk, as `chunks` yields them."""
+        entries = self._chunks[table]
+        columns = self._chunk(table, place, entries[place]["rows"])
+        first = sum(entry["rows"] for entry in entries[:place])
+        columns["number"] = np.arange(first, first + entries[place]["rows"], dtype=np.int64)
+        return columns
+
     def spans(self, selection: Selection = EVERYTHING) -> Iterator[Span]:
         """Selected spans in the order of their numbers."""
         tracks, states = self.names("track"), self.names("state")
