@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ class Pages:
     def row(self, table: str, number: int) -> tuple[Any, ...]:
         """The row of this number, in the order of the table's columns; raises IndexError for none."""
         firsts = self._first_rows(table)
-        place = int(np.searchsorted(firsts, number, side="right")) - 1
+        place = bisect_right(firsts, number) - 1
         if number < 0 or place < 0 or number >= self._record.rows[table]:
             raise IndexError(number)
         key = (table, place)
