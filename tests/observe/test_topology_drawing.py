@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
 from functools import cache
@@ -20,8 +21,8 @@ from dpred_sim.observe.drawing.constraints import Line
 from dpred_sim.observe.drawing.draw import draw_file, text_drawing
 from dpred_sim.observe.drawing.picture import draw_picture, utilisation_colour
 from dpred_sim.observe.drawing.placing import Drawing, Rectangle, cell_frame, place
-from dpred_sim.observe.drawing.scene import make_scene
-from dpred_sim.observe.drawing.text import draw_text
+from dpred_sim.observe.drawing.scene import Box, Scene, Wire, make_scene
+from dpred_sim.observe.drawing.text import MEDIA, draw_text
 from dpred_sim.observe.drawing.usage import Usage, read_usage
 from dpred_sim.simulation.engine import simulate
 from dpred_sim.simulation.systems import load_topology
@@ -200,6 +201,7 @@ def test_text_fits_in_80_columns_and_says_everything(name: str, ascii_only: bool
     words = re.sub(r"[^\w.%]+", "", text)
     for box in drawing.scene.boxes:
         assert box.fabric is not None or all(part in words for part in box.title.split())
+    assert all(MEDIA[wire.medium] in text for wire in drawing.scene.wires)
     if drawing.sizes.narrow < 2:
         for wire in drawing.scene.wires:
             assert wire.label[0].replace(" ", "") in words
@@ -259,6 +261,32 @@ def test_a_clock_of_its_own_is_said() -> None:
     assert labels.count(("2 x", "4096 bit")) == 2
 
 
+@pytest.mark.parametrize("seed", range(0, 100, 10))
+def test_any_boxes_and_wires_keep_apart(seed: int) -> None:
+    """Tangles of up to 8 boxes and 10 wires with up to 4 ends, as no sane system has them."""
+    for draw in map(random.Random, range(seed, seed + 10)):
+        count = draw.randint(2, 8)
+        boxes = tuple(
+            Box(f"b{n}", (f"b{n}",), "buffer", ("x",) * draw.randint(0, 4), float(draw.randint(0, 4)))
+            for n in range(count)
+        )
+        wires = []
+        for n in range(draw.randint(1, 10)):
+            ends = draw.sample(range(count), min(count, draw.choice([2, 2, 2, 3, 4])))
+            cut = draw.randint(1, len(ends) - 1)
+            wires.append(Wire((f"w{n}",), "bus", tuple(ends[:cut]), tuple(ends[cut:]), ("256 bit",)))
+        drawing = place(Scene("tangle", (), boxes, tuple(wires), {}), 80)
+        assert not any(overlap(a, b) for a, b in combinations(drawing.rectangles, 2))
+        for route in drawing.routes:
+            wire = wires[route.wire]
+            for p in route.segments:
+                part = Rectangle(p.x1, p.y1, p.x2 - p.x1 + 1, p.y2 - p.y1 + 1)
+                assert not any(overlap(part, frame) for frame in drawing.rectangles)
+            ends = Counter(at_frame(drawing, tip.x + tip.way, tip.y) for tip in route.tips)
+            assert ends == Counter({*wire.sources, *wire.targets})
+            assert connected([(p.x1, p.y1, p.x2, p.y2) for p in route.segments])
+
+
 # after a run
 
 
@@ -311,6 +339,21 @@ def test_a_busy_link_has_another_colour_than_an_idle_one() -> None:
         pictures.append(Counter(re.findall(r"stroke: (#\w+)", picture)))
     assert len({frozenset(colours.items()) for colours in pictures}) == 3
     assert pictures[0][utilisation_colour(0.0)] == pictures[1][utilisation_colour(0.0)] + 1
+
+
+def test_links_of_networks_show_how_busy_they_were() -> None:
+    topology = system("ring 7")
+    shares = {link.name: n / 100 for n, link in enumerate(topology.links, 3)}
+    usage = Usage("made up", 1000, {name: {"busy_ps": 1000 * share} for name, share in shares.items()})
+    scene = make_scene(topology, usage)
+    (fabric,) = [box.fabric for box in scene.boxes if box.fabric is not None]
+    picture = draw_picture(place(scene, 110), "svg").decode()
+    text = draw_text(place(scene, 80))
+    for part in (*fabric.strands, *fabric.cells):
+        assert part.utilisation == max(shares[name] for name in part.links)
+        assert utilisation_colour(part.utilisation) in picture
+    for strand in fabric.strands:
+        assert f"{100 * (strand.utilisation or 0):.0f}%" in text
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])

@@ -15,10 +15,11 @@ SWEEPS = 12
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What stands in a column: a box, or (`box` None) a wire that passes through."""
+    """What stands in a column: a box, or (`box` None) a wire that passes through that column."""
 
     box: int | None
     wire: int | None = None
+    column: int | None = None
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ def _nets(
         elif left is not None:
             left.right += here
         if lowest < column < highest and left is not None and right is not None:
-            through = Item(None, wire)
+            through = Item(None, wire, column)
             columns[column].append(through)
             left.right.append(through)
             right.left.append(through)

@@ -6,6 +6,7 @@ the row only in a gap between columns and only where a straight line is not to b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dpred_sim.observe.drawing.constraints import Line
@@ -203,7 +204,7 @@ class _Placing:
             spare = (self.bottoms[number] - self.tops[number] + 1) - tall
             middle = (min(rows) + max(rows)) / 2
             if spare > 0:
-                top = min(min(rows) - 1, round(middle - (tall - 1) / 2))
+                top = min(min(rows) - 1, round(middle - (tall - 1) / 2), self.bottoms[number] - tall + 1)
                 self.tops[number] = max(self.tops[number], top)
                 self.bottoms[number] = max(max(rows) + 1, self.tops[number] + tall - 1)
         lowest, highest = min(self.tops.values()), max(self.bottoms.values())
@@ -220,19 +221,45 @@ class _Placing:
         self.track: dict[tuple[int, int], int] = {}
         self.tracks = [0] * len(self.layers.columns)
         for gap in range(len(self.layers.columns)):
+            turning = [
+                net for net in self.layers.nets if net.gap == gap and len(set(self._net_rows(net))) > 1
+            ]
             taken: list[list[tuple[int, int]]] = []
-            for net in (net for net in self.layers.nets if net.gap == gap):
+            for net, least in self._from_left_to_right(turning):
                 rows = self._net_rows(net)
-                if min(rows) == max(rows):
-                    continue
                 span = (min(rows), max(rows))
-                free = (n for n, own in enumerate(taken) if all(span[1] < a or b < span[0] for a, b in own))
+                taken += [[] for _ in range(least - len(taken))]
+                free = (
+                    n
+                    for n, own in enumerate(taken)
+                    if n >= least and all(span[1] < a or b < span[0] for a, b in own)
+                )
                 track = next(free, len(taken))
                 if track == len(taken):
                     taken.append([])
                 taken[track].append(span)
                 self.track[net.wire, gap] = track
             self.tracks[gap] = len(taken)
+
+    def _from_left_to_right(self, nets: list[Net]) -> Iterator[tuple[Net, int]]:
+        """Nets of a gap, each with the first track that it may have.
+
+        Where one comes from the left in the row in which another leaves to the right, it turns further left:
+        else both would lie on one line. Demands that go round in a circle are left open.
+        """
+        waiting = list(nets)
+        while waiting:
+            free = [net for net in waiting if not any(self._before(other, net) for other in waiting)]
+            net = (free or waiting)[0]
+            waiting.remove(net)
+            done = [self.track[o.wire, o.gap] for o in nets if o not in waiting and self._before(o, net)]
+            yield net, max(done, default=-1) + 1
+
+    def _before(self, net: Net, other: Net) -> bool:
+        if net is other:
+            return False
+        left, right = self._net_rows(net)[: len(net.left)], self._net_rows(other)[len(other.left) :]
+        return not set(left).isdisjoint(right)
 
     def _net_rows(self, net: Net) -> list[int]:
         left = [self.at[net.wire, item, 1 if item.box is not None else 0] for item in net.left]
