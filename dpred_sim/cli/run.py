@@ -257,14 +257,9 @@ def _check(request: Request) -> None:
             field="--force",
         )
     if request.trace is not None:
-        from dpred_sim.observe.record.format import ENDING
-        from dpred_sim.observe.record.writer import check_target
-        from dpred_sim.observe.trace.export import check_export
+        from dpred_sim.observe.trace.recorder import check_trace
 
-        if request.trace.suffix == ENDING:
-            check_target(request.trace, request.force)
-        else:
-            check_export(request.trace, request.force, "--trace")
+        check_trace(request.trace, request.force)
     if request.out is not None:
         from dpred_sim.simulation.output import check_output
 
@@ -277,15 +272,9 @@ def _recorder(request: Request) -> Iterator[Recorder | None]:
     if request.trace is None:
         yield None
         return
-    from dpred_sim.observe.record.format import ENDING
-    from dpred_sim.observe.record.writer import Recorder
-    from dpred_sim.observe.trace.recorder import ExportingRecorder
+    from dpred_sim.observe.trace.recorder import recorder_for
 
-    recorder: Recorder
-    if request.trace.suffix == ENDING:
-        recorder = Recorder(request.trace, request.force)
-    else:
-        recorder = ExportingRecorder(request.trace, request.force, note)
+    recorder = recorder_for(request.trace, request.force, note)
     try:
         yield recorder
     finally:

@@ -1,4 +1,4 @@
-"""Record a run straight into a trace file of another format."""
+"""Record a run into a file of the format that its ending names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from pathlib import Path
 from dpred_sim.errors import InputError
 from dpred_sim.observe.record.format import ENDING
 from dpred_sim.observe.record.reader import Record
-from dpred_sim.observe.record.writer import Recorder
+from dpred_sim.observe.record.writer import Recorder, check_target
 from dpred_sim.observe.trace.export import check_export, expected_bytes, export
 from dpred_sim.simulation.engine import Simulation
 from dpred_sim.simulation.result import RunResult
 from dpred_sim.units import format_bytes
+
+
+def check_trace(path: Path, force: bool) -> None:
+    """Refuse, before a run, a file that could not be written; see `check_target` and `check_export`."""
+    if path.suffix == ENDING:
+        check_target(path, force)
+    else:
+        check_export(path, force, "--trace")
+
+
+def recorder_for(path: Path, force: bool, say: Callable[[str], None]) -> Recorder:
+    """What records a run into a file; `say` is told what to expect. Raises as `check_trace` does."""
+    return Recorder(path, force) if path.suffix == ENDING else ExportingRecorder(path, force, say)
 
 
 class ExportingRecorder(Recorder):
