@@ -6,6 +6,7 @@ what they refer to is looked up a few chunks at a time.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -38,6 +39,8 @@ ORDER = (LAYERS, "DRAM", "links", "buffers", "compute", "transfer engines", OTHE
 SAMPLES = 1000
 """Bins of the DRAM bandwidth over the whole run."""
 LEAST_BIN_PS = 1_000_000
+REMEMBERED = 1 << 15
+"""Transfers that are known to have been needed by some cluster."""
 UNITS = {"bytes_per_second": "bytes/s", "bytes": "bytes", "bits": "bits", "ps": "ps", "cycles": "cycles"}
 """Unit of a counter by the end of its name; others are counts."""
 
@@ -76,7 +79,9 @@ class Slice:
     ended_by: int = NO_SPAN
     """Transfer that ended this wait."""
     needs: tuple[int, ...] = ()
-    """Transfers that this pass is the first to need."""
+    """Transfers that this pass is the first of its cluster to need."""
+    arrives: tuple[int, ...] = ()
+    """Those of `needs` that no other cluster's pass before this one needs too: their way ends here."""
     makes: tuple[int, ...] = ()
     """Transfers that this pass makes."""
     last: bool = False
@@ -93,7 +98,7 @@ class Slice:
     @property
     def flow_ends(self) -> tuple[int, ...]:
         """Transfers whose way ends here."""
-        return (self.transfer, *self.needs) if self.last and self.on_the_way else self.needs
+        return (self.transfer, *self.arrives) if self.last and self.on_the_way else self.arrives
 
     @property
     def on_the_way(self) -> bool:
@@ -156,6 +161,7 @@ class _Teller:
         self.main: dict[str, Track] = {}
         self.lanes: dict[str, list[tuple[Track, int]]] = {}
         self.counters: dict[tuple[str, str], Track] = {}
+        self.needed: OrderedDict[int, None] = OrderedDict()
 
     def tell(self) -> None:
         self._layers()
@@ -270,9 +276,19 @@ class _Teller:
                 self._add_transfer(told)
             if number in needs:
                 told.needs = tuple(needs[number])
+                told.arrives = tuple(transfer for transfer in told.needs if self._first_need(transfer))
             if number in makes:
                 told.makes = tuple(makes[number])
             self.sink.slice(told)
+
+    def _first_need(self, transfer: int) -> bool:
+        """Whether this is the first pass of any cluster to need it; clusters follow each other closely."""
+        if transfer in self.needed:
+            return False
+        self.needed[transfer] = None
+        if len(self.needed) > REMEMBERED:
+            self.needed.popitem(last=False)
+        return True
 
     def _add_transfer(self, told: Slice) -> None:
         row = dict(zip(TABLES["transfers"], self._row("transfers", told.transfer), strict=True))

@@ -165,6 +165,7 @@ def read_parquet(path: Path) -> Told:
     metadata = table.schema.metadata
     facts = {k.decode().removeprefix("dpred_sim."): v.decode() for k, v in metadata.items() if b"dpred" in k}
     told = Told(facts=facts)
+    needed: set[int] = set()
     for row in table.to_pylist():
         parts = tuple(row["track"].split(" / "))
         if row["row"] == "counter":
@@ -186,7 +187,9 @@ def read_parquet(path: Path) -> Told:
         for transfer in row["makes"] or ():
             told.flows[transfer].append((row["start_ps"], parts[-1], "s"))
         for transfer in row["needs"] or ():
-            told.flows[transfer].append((row["start_ps"], parts[-1], "f"))
+            if transfer not in needed:  # by the pass of another cluster
+                needed.add(transfer)
+                told.flows[transfer].append((row["start_ps"], parts[-1], "f"))
         if row["transfer"] is not None and row["kind"] != "dma":
             told.flows[row["transfer"]].append((row["start_ps"], parts[-1], "s"))
     return told
