@@ -18,6 +18,8 @@ from dpred_sim.designs.scnn_grid import Integers, bank_of, deal
 SIDE = 16
 FOLD = SIDE * SIDE
 """Channels of a folded plane."""
+NARROW = 8
+"""Weight inputs up to which blocks are looked at for repeated banks before anything is sorted."""
 
 
 def folded(vector: NDArray[Any]) -> NDArray[Any]:
@@ -66,7 +68,7 @@ class FoldedGrid:
                 mine = part[:, first:last]
                 keys = np.where(key < 0, np.int32(-1), key + bank[first:last])[mine != 0]
                 count = -(-len(keys) // self.wgt_inputs)
-                spent = waits * count + self._late(keys, count, waits)
+                spent = waits * count + self._late(keys, waits)
                 cycles[number, fold] = int(np.bincount(units, weights=spent).max())
         return cycles
 
@@ -83,23 +85,29 @@ class FoldedGrid:
         slowest = np.maximum.reduceat(turns[found], dealt.first) if len(found) else dealt.first
         return block_of, dealt.segments, slowest.astype(np.int64)
 
-    def _late(self, keys: NDArray[np.int32], count: int, waits: Integers) -> NDArray[np.float64]:
+    def _late(self, keys: NDArray[np.int32], waits: Integers) -> NDArray[Any]:
         """Cycles that the fullest banks cost each activation block beyond its turns."""
-        size = self.wgt_inputs
-        slots = np.full(count * size, -1, dtype=np.int32)
+        size, room = self.wgt_inputs, len(waits) * self.banks
+        slots = np.full(-(-len(keys) // size) * size, -1, dtype=np.int32)
         slots[: len(keys)] = keys
-        columns = np.ascontiguousarray(slots.reshape(count, size).T)
-        busy = np.zeros(count, dtype=bool)  # weight blocks in which products meet
-        for gap in range(1, size):
-            busy |= ((columns[gap:] == columns[:-gap]) & (columns[gap:] >= 0)).any(axis=0)
-        met = slots.reshape(count, size)[busy]
-        hits = (met[:, :, None] == met[:, None]).sum(axis=2)
-        block = np.where(met < 0, -1, met // self.banks)
-        late = np.zeros(len(waits), dtype=np.float64)
-        for slot in range(size):
-            mine = block[:, slot]
-            fresh = (mine >= 0) & ~(block[:, :slot] == mine[:, None]).any(axis=1)
-            fullest = np.where(block == mine[:, None], hits, 0).max(axis=1, initial=0)
-            over = np.maximum(fullest - waits[np.maximum(mine, 0)], 0)
-            late += np.bincount(mine[fresh], weights=over[fresh], minlength=len(waits))
-        return late
+        blocks = slots.reshape(-1, size)
+        if size <= NARROW:  # most blocks have no two products in a bank
+            columns = np.ascontiguousarray(blocks.T)
+            busy = np.zeros(len(blocks), dtype=bool)
+            for gap in range(1, size):
+                busy |= ((columns[gap:] == columns[:-gap]) & (columns[gap:] >= 0)).any(axis=0)
+            blocks = blocks[busy]
+        number: Integers = np.arange(
+            len(blocks), dtype=np.int32 if len(blocks) * room < 1 << 31 else np.int64
+        )
+        # Products of a weight block, activation block and bank, side by side.
+        order = np.sort((number[:, None] * room + blocks)[blocks >= 0])
+        banks = np.flatnonzero(np.diff(order, prepend=-1))
+        hits = np.diff(banks, append=len(order))
+        pairs = order[banks] // self.banks
+        first = np.flatnonzero(np.diff(pairs, prepend=-1))
+        if not len(first):
+            return np.zeros(len(waits))
+        block = pairs[first] % len(waits)
+        over = np.maximum(np.maximum.reduceat(hits, first) - waits[block], 0)
+        return np.bincount(block, weights=over, minlength=len(waits))

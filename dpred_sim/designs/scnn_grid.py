@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ Integers = NDArray[np.integer]
 Columns = list[tuple[Integers, NDArray[np.float32]]]
 """Distinct weight blocks and their number in each column, a phase a time."""
 SLAB_PRODUCTS = 1 << 20
-"""Bank counters held in one go."""
+"""Pairs of blocks whose banks are looked at in one go."""
 SLAB_VALUES = 1 << 20
 """Weights looked at in one go."""
 TABLE_BITS = 22
@@ -95,8 +96,10 @@ def distinct(codes: Integers) -> tuple[Integers, Integers]:
     radix = int(codes.max(initial=0)) + 2
     bits = codes.shape[1] * (radix - 1).bit_length()
     if bits > 62:
-        rows, which = np.unique(codes, axis=0, return_inverse=True)
-        return rows, which.reshape(-1)
+        narrow = np.ascontiguousarray(codes, dtype=np.min_scalar_type(-radix))
+        whole = narrow.view(np.dtype((np.void, narrow.itemsize * narrow.shape[1]))).reshape(-1)
+        _, at, which = np.unique(whole, return_index=True, return_inverse=True)
+        return codes[at], which.reshape(-1)
     keys = np.zeros(len(codes), dtype=np.int64)
     for column in codes.T:
         keys = keys * radix + (column + 1)
@@ -207,27 +210,37 @@ class Grid:
         return [_counted(kept, groups * channels) for kept in rows]
 
     def pair_cycles(self, acts: Integers, waits: Integers, wgts: Integers) -> NDArray[np.float32]:
-        """(distinct activation blocks, distinct weight blocks): the fullest bank, at least `waits`."""
-        products = acts.shape[1] * wgts.shape[1]
-        hits = self._hits(acts).astype(np.min_scalar_type(products))
-        cycles = np.empty((len(wgts), len(acts)), dtype=np.float32)
-        each = max(1, SLAB_PRODUCTS // (self.banks * len(acts)))
-        for first in range(0, len(wgts), each):
-            part = wgts[first : first + each]
-            total = hits[:, part[:, 0]]
-            for entry in part.T[1:]:
-                total += hits[:, entry]
-            cycles[first : first + each] = total.max(axis=0)
-        return np.maximum(cycles.T, waits[:, None], dtype=np.float32)
+        """(distinct activation blocks, distinct weight blocks): the fullest bank, at least `waits`.
 
-    def _hits(self, acts: Integers) -> Integers:
-        """Products of each activation block in each bank, by the code of the weight: (bank, code, block)."""
-        codes = self.bank_table.shape[1]
-        room = self.banks + 1  # the last one: outside
-        hits = np.zeros((room, codes, len(acts)), dtype=np.int16)
-        which = np.arange(len(acts))[:, None], np.arange(codes)
+        The low bits of a bank are those of the filter, so weights with other low bits never meet it: banks
+        are filled class by class, each from the distinct shares that the weight blocks have in it.
+        """
+        parts = gcd(self.banks, 4)
+        cycles = np.repeat(waits[:, None].astype(np.float32), len(wgts), axis=1)
+        present = np.unique(wgts[wgts >= 0])
+        for part in range(parts):
+            codes = present[present % parts == part]
+            shares, which = _shares(wgts, codes)
+            hits = self._hits(acts, codes, part, parts)
+            each = max(1, SLAB_PRODUCTS // len(acts))
+            for first in range(0, len(shares), each):
+                some = shares[first : first + each].T
+                fullest = hits[0] @ some
+                for bank in hits[1:]:
+                    np.maximum(fullest, bank @ some, out=fullest)
+                mine = np.flatnonzero((which >= first) & (which < first + each))
+                cycles[:, mine] = np.maximum(cycles[:, mine], fullest[:, which[mine] - first])
+        return cycles
+
+    def _hits(self, acts: Integers, codes: Integers, part: int, parts: int) -> NDArray[np.float32]:
+        """Products of each activation block with a weight of each code: (bank of the class, block, code)."""
+        table = self.bank_table[:, codes]
+        room = self.banks // parts  # the last one: outside
+        table = np.where(table == self.banks, room, table // parts)
+        hits = np.zeros((room + 1, len(acts), len(codes)), dtype=np.float32)
+        which = np.arange(len(acts))[:, None], np.arange(len(codes))
         for act in acts.T:
-            hits[self.bank_table[act], which[1], which[0]] += 1
+            hits[table[act], which[0], which[1]] += 1
         return hits[:-1]
 
     @cached_property
@@ -283,6 +296,16 @@ def _column_slabs(
     each = max(1, SLAB_VALUES // len(cycles))
     for at in range(0, counts.shape[1], each):
         yield at, cycles @ counts[:, at : at + each]
+
+
+def _shares(wgts: Integers, codes: Integers) -> tuple[NDArray[np.float32], Integers]:
+    """Distinct rows of how often each of some ascending codes is in a weight block, and each block's row."""
+    at = np.minimum(np.searchsorted(codes, wgts), max(0, len(codes) - 1))
+    block, slot = np.nonzero(codes[at] == wgts) if len(codes) else (np.zeros(0, int), np.zeros(0, int))
+    cell = block * len(codes) + at[block, slot]
+    counts = np.bincount(cell, minlength=len(wgts) * len(codes)).reshape(len(wgts), len(codes))
+    rows, which = distinct(counts)
+    return rows.astype(np.float32), which
 
 
 def _counted(parts: list[tuple[Integers, Integers]], columns: int) -> tuple[Integers, NDArray[np.float32]]:
