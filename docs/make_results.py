@@ -198,11 +198,6 @@ what limits the layers that take most of the cycles; *raw* and *stored* are the 
 (`system_traffic`) uncompressed and as moved, pointers and padding included.
 """
 
-NO_FIT = """
-`scnn` and `scnn_dpred` have compute models only: they work on a whole plane of one channel at a time, and a
-system moves windows by rows.
-"""
-
 PUBLISHED = """
 ## Beside the published figures
 
@@ -256,7 +251,6 @@ def document() -> str:
     for (name, bits), rows in runs.items():
         kind = "SYNTHETIC" if workloads[name, bits].synthetic else "real values"
         parts.append(f"\n### {name}, {bits} bits, {kind}\n\n{table(HEAD, [row.cells() for row in rows])}\n")
-    parts.append(NO_FIT)
     parts += [f"\n`{name}` is left out: {reason}\n" for name, reason in LEFT_OUT.items()]
     parts += [PUBLISHED, "\n", published(compared, runs), "\n", REASONS]
     return "".join(parts)

@@ -102,11 +102,11 @@ class Cluster:
             self.state = "layer_barrier"
 
     def _pass(self, work: LayerRun, item: Pass, first: bool) -> Process:
-        env, rows = self.env, work.activations
-        event = rows.wait(item.sweep, item.last_row)
+        env, rows, reading = self.env, work.activations, work.reading(item)
+        event = rows.wait(reading, item.last_row)
         if event is not None:
             yield from self._wait("activations", event)
-            self._leave(rows.cause(item.sweep))
+            self._leave(rows.cause(reading))
         if work.shortcut is not None:
             event = work.shortcut.wait(item.sweep, item.window_rows[1])
             if event is not None:

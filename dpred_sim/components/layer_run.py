@@ -75,6 +75,10 @@ class LayerRun:
                 for item in mine:
                     self.run_left[item.run] = self.run_left.get(item.run, 0) + 1
 
+    def reading(self, item: Pass) -> int:
+        """Which of the activation streams a pass needs, where they come anew for every sweep and slab."""
+        return item.sweep * self.job.slabs + item.slab
+
     def filters(self, item: Pass) -> int:
         """Output channels that a pass works on."""
         first, last = self.job.filters(item.weights)
@@ -107,7 +111,7 @@ class LayerRun:
 
     def release(self, cluster: int, item: Pass) -> None:
         """A pass is over: free the rows and the weights that no later pass needs."""
-        self.activations.release(item.sweep, cluster, item.next_row)
+        self.activations.release(self.reading(item), cluster, item.next_row)
         if self.shortcut is not None:
             self.shortcut.release(item.sweep, cluster, item.shortcut_next)
         if not self.job.blocks or self.keeps_weights:

@@ -35,11 +35,12 @@ def activation_rows(
     held = plan.hold_activations
     parts = [(0, tensor.offchip.shape[2])]
     if plan.order == "filters" and not held and job.blocks:
-        parts = job.sweeps(machine.cluster_count, job.channels)
+        parts = job.readings(machine.cluster_count)
     span = job.geometry.row_span
     room = Room(machine.activations, plan.activation_room, machine.activation_dma.pump)
+    last = [max((item.sweep * job.slabs + item.slab for item in own), default=-1) for own in passes]
     source, streams = _rows(
-        machine, index, "activations", tensor, job.needed_rows, span, room, held, parts, passes
+        machine, index, "activations", tensor, job.needed_rows, span, room, held, parts, last
     )
     for stream in streams:
         machine.activation_dma.add(stream, ACTIVATION_QUEUE)
@@ -62,7 +63,8 @@ def shortcut_rows(
         parts = job.sweeps(machine.cluster_count, job.filters)
     room = Room(machine.activations, plan.shortcut_room, machine.activation_dma.pump)
     span, rows = job.geometry.window_row_span, tensor.offchip.shape[0]
-    source, streams = _rows(machine, index, "shortcut", tensor, rows, span, room, held, parts, passes)
+    last = [max((item.sweep for item in own), default=-1) for own in passes]
+    source, streams = _rows(machine, index, "shortcut", tensor, rows, span, room, held, parts, last)
     for stream in streams:
         machine.activation_dma.add(stream, SHORTCUT_QUEUE)
     return source
@@ -78,7 +80,7 @@ def _rows(
     room: Room,
     held: bool,
     parts: list[Range],
-    passes: list[list[Pass]],
+    last: list[int],
 ) -> tuple[RowSource, list[ReadStream]]:
     resident = min(tensor.resident_rows, rows)
     streams, all_ends, prefixes = [], [], []
@@ -88,9 +90,10 @@ def _rows(
         prefix = tensor.room_prefix(part)[: rows + 1]
         spare = None
         if not held:
-            widest = int(np.diff(prefix)[resident:].max())
+            rooms = np.diff(prefix)[resident:]
             # Rows of one pass take half of the room, or what one window set needs; a request the rest.
-            needed = max(room.capacity_bits // 2, min(rows - resident, span) * widest)
+            set_room = int(rooms.sum()) if span >= len(rooms) else span * int(rooms.max())
+            needed = max(room.capacity_bits // 2, set_room)
             spare = max(1, room.capacity_bits - needed)
         values = tensor.value_prefix(part, machine.value_bits)[resident : rows + 1]
         streams.append(
@@ -110,8 +113,7 @@ def _rows(
         )
         all_ends.append(ends)
         prefixes.append(prefix)
-    last_sweeps = [max((item.sweep for item in own), default=-1) for own in passes]
-    return RowSource(resident, streams, all_ends, prefixes, held, last_sweeps), streams
+    return RowSource(resident, streams, all_ends, prefixes, held, last), streams
 
 
 def output_streams(

@@ -33,7 +33,12 @@ def layer_needs(
     if weight_bytes is None:
         weight_bytes = sum(block.stored_bytes for block in job.blocks)
     geometry = job.geometry
-    set_room = geometry.output_span * job.layer.output_channels * machine.value_bits
+    produced = job.layer.output_channels
+    by_channels = job.schedule.by_channels and job.schedule.window_parallel
+    if by_channels:
+        # Blocks run one after another, each completes its own channels.
+        produced = max(last - first for first, last in map(job.outputs, range(len(job.blocks))))
+    set_room = geometry.output_span * produced * machine.value_bits
     if job.chunks > 1:
         set_room = job.schedule.windows_per_set * job.largest_block * 2 * PARTIAL_SUM_BITS
         # Partial sums come back in bursts, which need not end where a window set does.
@@ -41,11 +46,14 @@ def layer_needs(
     shortcut = None
     if adds is not None:
         rows = adds.offchip.shape[0]
-        shortcut = _stream_needs(machine, adds, rows, geometry.window_row_span, [], empty)
-    sweeps = job.sweeps(machine.cluster_count, job.channels) if job.blocks else []
+        sweeps = job.sweeps(machine.cluster_count, job.filters) if by_channels else []
+        span = geometry.window_row_span
+        shortcut = _stream_needs(machine, adds, rows, span, sweeps, empty, by_channels)
+    sweeps = job.readings(machine.cluster_count) if job.blocks else []
+    span = geometry.row_span
     return LayerNeeds(
         name=job.layer.name,
-        activations=_stream_needs(machine, reads, job.needed_rows, geometry.row_span, sweeps, empty),
+        activations=_stream_needs(machine, reads, job.needed_rows, span, sweeps, empty, by_channels),
         shortcut=shortcut,
         output_row_room=writes.row_room_raw(machine.value_bits),
         output_readers=len(writes.readers),
@@ -54,18 +62,29 @@ def layer_needs(
         weight_blocks=len(job.blocks),
         weights_fit=weights_fit,
         chunked=job.chunks > 1,
+        by_channels=by_channels,
         free_room=free_room,
         keep_room=keep_room,
     )
 
 
 def _stream_needs(
-    machine: Machine, tensor: TensorState, rows: int, span: int, sweeps: list[Range], empty: bool
+    machine: Machine,
+    tensor: TensorState,
+    rows: int,
+    span: int,
+    sweeps: list[Range],
+    empty: bool,
+    by_channels: bool,
 ) -> StreamNeeds:
     resident = 0 if empty else min(tensor.resident_rows, rows)
     burst = machine.memory.burst_bytes
     depth = tensor.offchip.shape[2]
     whole = int(tensor.ends((0, depth), resident, rows, burst)[-1])
+    slab_room = None
+    if by_channels:
+        prefixes = [tensor.room_prefix(part) for part in set(sweeps)]
+        slab_room = max(int(prefix[rows] - prefix[resident]) for prefix in prefixes)
     parts = {part: int(tensor.ends(part, resident, rows, burst)[-1]) for part in set(sweeps)}
     return StreamNeeds(
         row_room=tensor.row_room()[:rows],
@@ -73,6 +92,7 @@ def _stream_needs(
         resident=resident,
         stored_bytes=whole,
         sweep_bytes=max(whole, sum(parts[part] for part in sweeps)),
+        slab_room=slab_room,
     )
 
 
@@ -81,15 +101,15 @@ def reserve_bits(machine: Machine, jobs: Sequence[LayerJob], tensors: Sequence[L
 
     Raises InputError when the buffer is too small for one window set of some layer.
     """
-    worst, name = 0, ""
+    worst, what, name = 0, "", ""
     for job, layer_tensors in zip(jobs, tensors, strict=True):
-        need = minimum_room(layer_needs(machine, job, layer_tensors, True, 0, 0, empty=True))
-        if need > worst:
-            worst, name = need, job.layer.name
+        needs = layer_needs(machine, job, layer_tensors, True, 0, 0, empty=True)
+        if (need := minimum_room(needs)) > worst:
+            worst, what, name = need, needs.unit, job.layer.name
     capacity = machine.activations.capacity_bits
     if worst > capacity:
         raise InputError(
-            f"buffer {machine.activations.name!r} is too small for one window set and its outputs",
+            f"buffer {machine.activations.name!r} is too small for {what} and its outputs",
             field=f"layer {name!r}",
             found=f"{capacity} bit",
             allowed=f"at least {worst} bit",

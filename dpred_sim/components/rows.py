@@ -14,12 +14,12 @@ from dpred_sim.components.stream import ReadStream
 
 
 class RowSource:
-    """The first `resident` rows are on chip; the others come by one stream a sweep.
+    """The first `resident` rows are on chip; the others come by one stream a sweep (and slab of it).
 
     `held` says that one stream serves all sweeps and its rows stay until the layer ends. `row_ends` are
     the byte offsets at which rows end in a stream, and `room_prefix` the bits that the rows before each
-    one take (prefix sums over all rows), both by sweep. Several clusters share the rows: a row is freed
-    when the last of them is done. `last_sweeps` is the last sweep of each cluster, -1 for one without
+    one take (prefix sums over all rows), both by stream. Several clusters share the rows: a row is freed
+    when the last of them is done. `last_sweeps` is the last stream of each cluster, -1 for one without
     passes.
     """
 

@@ -107,7 +107,7 @@ class WeightFeed:
                 room,
                 machine.settings.request_bytes,
                 machine.memory.burst_bytes,
-                spare_room=None if job.schedule.window_parallel else room.capacity_bits // 2,
+                spare_room=room.capacity_bits // 2 if job.schedule.by_channels else None,
             )
         return stream
 
@@ -155,7 +155,7 @@ class WeightFeed:
         return next(self._order)
 
     def _may_refetch(self, job: LayerJob) -> bool:
-        several = len(job.blocks) > 1 and job.chunks == 1 and job.schedule.window_parallel
+        several = len(job.blocks) > 1 and job.chunks == 1 and not job.schedule.by_channels
         return several and not self.fits(job)
 
     def _in_order(self) -> Iterator[ReadStream | None]:

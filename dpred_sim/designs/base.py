@@ -57,6 +57,25 @@ class Schedule(ABC):
     """False for the fully connected nest: one window, steps dealt over the columns."""
 
     @property
+    def by_channels(self) -> bool:
+        """Tiles keep the outputs of a block until all its steps are done, in one window set.
+
+        Such a block is cut into passes by inner steps, which go through the channels once: weights are not
+        needed again after their step, nor, in this block, activations.
+        """
+        return not self.window_parallel
+
+    def weight_steps(self) -> NDArray[np.int64]:
+        """(kernel positions in raster order, channels of a filter): the inner step that uses each weight."""
+        if self.layer.weights is None:
+            raise ValueError("a layer without weights uses none")
+        ky, kx = self.layer.kernel
+        chunks = self.inner // (ky * kx)
+        lanes = int(self.inner_channels[0, 1] - self.inner_channels[0, 0])
+        chunk = np.minimum(np.arange(self.layer.weights.shape[-1]) // lanes, chunks - 1)
+        return np.arange(ky * kx, dtype=np.int64)[:, None] * chunks + chunk
+
+    @property
     def steps(self) -> int:
         """Number of steps."""
         return len(self.blocks) * self.sets * self.inner
@@ -128,6 +147,10 @@ class Design(ABC):
         """Compute cycles of one layer, memory ignored."""
         schedule = self.schedule(layer)
         return LayerCycles(schedule.total, schedule.steps, layer.macs)
+
+    def filling(self) -> tuple[int, int, int, int]:
+        """(height, width, channels, filters) of a 1 x 1 convolution that leaves no unit idle in a step."""
+        return self.columns * self.tiles, 1, self.lanes, self.rows * self.tiles
 
     @classmethod
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:

@@ -28,14 +28,20 @@ GroupPasses = Literal["joined", "separate"]
 
 
 class ScnnSchedule(Schedule):
-    """A block is the filters of a pass, an inner step one channel (a fold of 256 where fully connected)."""
+    """A block is the filters of a pass, an inner step one channel (a fold of 256 where fully connected).
 
-    def __init__(self, layer: Layer, passes: list[Range], inner: int, finish: NDArray[np.integer]) -> None:
+    Each of the `units` that own a part of the plane is a tile; all take the same weights. Outputs stay with
+    them while the channels pass by.
+    """
+
+    def __init__(
+        self, layer: Layer, passes: list[Range], inner: int, finish: NDArray[np.integer], units: int
+    ) -> None:
         self.original = self.layer = layer
         filters, channels = layer.filters // layer.groups, layer.channels // layer.groups
         spans = [(first // filters, (last - 1) // filters + 1) for first, last in passes]
         self.blocks = tuple(
-            Block(taken, (taken,), (span[0] * channels, span[1] * channels))
+            Block(taken, (taken,) * units, (span[0] * channels, span[1] * channels))
             for taken, span in zip(passes, spans, strict=True)
         )
         self.sets = 1
@@ -47,6 +53,19 @@ class ScnnSchedule(Schedule):
         first = np.arange(inner, dtype=np.int32) * size
         self.inner_channels = np.stack([first, np.minimum(first + size, widest)], axis=1).astype(np.int32)
         self._finish = finish
+
+    @property
+    def by_channels(self) -> bool:
+        """Always: accumulators keep the outputs of a pass for all of its channels."""
+        return True
+
+    def weight_steps(self) -> NDArray[np.int64]:
+        """(kernel positions, channels of a filter): the channel, or its fold, is the step."""
+        weights = self.layer.weights
+        assert weights is not None
+        ky, kx = self.layer.kernel
+        steps = np.arange(weights.shape[-1], dtype=np.int64) // (1 if self.window_parallel else FOLD)
+        return np.broadcast_to(steps, (ky * kx, len(steps)))
 
     def cycles(self, start: ArrayLike, stop: ArrayLike) -> NDArray[np.int64]:
         """Cycles of the steps [start, stop); the halo exchange falls on the last step of a pass."""
@@ -60,7 +79,8 @@ class Scnn(Design):
     """Cartesian products of non-zeros on a grid of units (Parashar et al., ISCA'17).
 
     `grid_x` x `grid_y` units own a tile of the plane each and multiply blocks of `act_inputs` activations
-    x `wgt_inputs` weights into `accumulators` entries in `banks` banks. `group_passes`: a pass takes as many
+    x `wgt_inputs` weights, at most `pe_width` bits each, into `accumulators` entries in `banks` banks. In a
+    system each unit is one of its `tiles`. `group_passes`: a pass takes as many
     filters as fit whatever their conv group, and is timed on the channels that its first filter reads
     (`joined`, as DNNsim does; depthwise layers apart), or ends with its group (`separate`).
     Raises InputError for a value that is not allowed.
@@ -73,16 +93,26 @@ class Scnn(Design):
     accumulators: int = 1024
     banks: int = 32
     group_passes: GroupPasses = "joined"
+    pe_width: int = 16
+    tiles: int = 0
+    """Units of the grid; 0 stands for as many as it has."""
     lanes: int = field(init=False, default=1)
     columns: int = field(init=False, default=4)
     rows: int = field(init=False, default=4)
-    tiles: int = field(init=False, default=1)
-    pe_width: int = field(init=False, default=16)
 
     def __post_init__(self) -> None:
         check_counts(self, "grid_x", "grid_y", "act_inputs", "wgt_inputs", "accumulators", "banks")
+        check_counts(self, "pe_width", high=16)
         check_choice(self, "group_passes", get_args(GroupPasses))
-        object.__setattr__(self, "lanes", self.grid_x * self.grid_y)
+        units = self.grid_x * self.grid_y
+        if self.tiles not in (0, units):
+            raise InputError(
+                f"each unit of the {self.grid_x} x {self.grid_y} grid is a tile",
+                field="tiles",
+                found=self.tiles,
+                allowed=units,
+            )
+        object.__setattr__(self, "tiles", units)
         object.__setattr__(self, "columns", self.act_inputs)
         object.__setattr__(self, "rows", self.wgt_inputs)
 
@@ -94,7 +124,7 @@ class Scnn(Design):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """The published 1024 multipliers against a dense machine of as many."""
         note = "1024 multipliers against a dense machine of 1024"
-        made = cls(group_passes="separate")
+        made = cls(group_passes="separate", pe_width=bits)
         return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, 1, note),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> ScnnSchedule:
@@ -103,6 +133,7 @@ class Scnn(Design):
         Raises InputError for a layer that cannot run, or whose tile of outputs does not fit a unit.
         """
         require_products(layer)
+        self._check_widths(layer)
         passes = self._passes(layer, rows)
         key = ("designs", self, layer.weights, layer.stride, layer.padding, layer.dilation, tuple(passes))
         memo = layer.activations.memo
@@ -110,7 +141,24 @@ class Scnn(Design):
             costs = self._folded_costs(layer, passes) if _is_folded(layer) else self._costs(layer, passes)
             memo[key] = costs.shape[1], running(costs)
         inner, finish = memo[key]
-        return ScnnSchedule(layer, passes, inner, finish)
+        grid = self._grid(layer)
+        units = -(-grid.x.size // grid.x.tile) * -(-grid.y.size // grid.y.tile)
+        return ScnnSchedule(layer, passes, inner, finish, units)
+
+    def _check_widths(self, layer: Layer) -> None:
+        for operand, tensor in (("activations", layer.activations), ("weights", layer.weights)):
+            if tensor is not None and tensor.precision > self.pe_width:
+                raise InputError(
+                    f"{operand} of {tensor.precision} bits do not fit multipliers of {self.pe_width} bits",
+                    field=f"layer {layer.name!r}: {operand}",
+                    found=tensor.precision,
+                    allowed=f"<= {self.pe_width}",
+                )
+
+    def filling(self) -> tuple[int, int, int, int]:
+        """A plane with 2 x 2 positions a unit, so that no two products of a block meet in a bank."""
+        filters = max(1, self.accumulators // 4 // self.wgt_inputs) * self.wgt_inputs
+        return 2 * self.grid_y, 2 * self.grid_x, 1, filters
 
     def _passes(self, layer: Layer, rows: int | None) -> list[Range]:
         """Filters of each pass."""

@@ -169,7 +169,7 @@ def _of_tiles(job: LayerJob, paths: _Paths, bits: int) -> list[Demand]:
             continue
         passes = build_passes(job.work, mine, "filters", job.needed_rows, PassLimits())
         cycles = np.array([item.cycles for item in passes], dtype=np.float64)
-        weights = np.array([item.weight_bits for item in passes], dtype=np.float64)
+        weights = np.array([[item.weight_bits, item.all_weight_bits] for item in passes], dtype=np.float64)
         filters = [job.filters(item.weights) for item in passes]
         outputs = np.array(
             [
@@ -184,7 +184,7 @@ def _of_tiles(job: LayerJob, paths: _Paths, bits: int) -> list[Demand]:
         if not job.schedule.window_parallel:
             # Steps start one a cycle and end out of step: the distance of two ends says nothing about pace.
             cycles, bricks, weights, outputs = (
-                part.sum(keepdims=True) for part in (cycles, bricks, weights, outputs)
+                part.sum(axis=0, keepdims=True) for part in (cycles, bricks, weights, outputs)
             )
         for load in _cluster_loads(paths, index, cluster, bricks, weights, outputs):
             loads.setdefault((load.where, load.what), []).append((load, cycles))
@@ -205,6 +205,7 @@ def _read_anew(job: LayerJob, passes: list[Any]) -> Numbers:
 def _cluster_loads(
     paths: _Paths, index: int, cluster: Cluster, bricks: Numbers, weights: Numbers, outputs: Numbers
 ) -> Iterator[_Load]:
+    """`weights` are those of the busiest tile and of all tiles, what several share counted once."""
     topology, buffer, tiles = paths.topology, paths.activations, cluster.tiles
     yield _Load(buffer, "port", "activations", paths.port(buffer), bricks)
     for name, (width, _) in paths.uses([(buffer, cluster.dispatcher)]).items():
@@ -214,9 +215,10 @@ def _cluster_loads(
     feeding = paths.feeding(index, cluster)
     busiest, fed = Counter(source for source, _ in feeding).most_common(1)[0]
     group = topology.node(busiest).group
-    yield _Load(group, "port", "weights", paths.port(busiest), weights * fed)
-    for name, (width, shared) in paths.uses(feeding).items():
-        yield _Load(name, "link", "weights", width, weights * shared)
+    yield _Load(group, "port", "weights", paths.port(busiest), weights[:, int(fed > 1)])
+    for name, width in paths.together(feeding[:1]).items():
+        several = any(len(link.targets) > 1 for link in topology.links if link.group == name)
+        yield _Load(name, "link", "weights", width, weights[:, int(several)])
     for name, (width, shared) in paths.uses((tile, buffer) for tile in tiles).items():
         yield _Load(name, "link", "outputs", width, outputs * shared / len(tiles))
     yield _Load(buffer, "port", "outputs", paths.port(buffer), outputs)

@@ -54,10 +54,9 @@ def _rate(design: Design, bits: int, activations: tuple[int, ...], weights: tupl
     """Multiply-accumulates a cycle when these values take turns over the channels."""
     from dpred_sim.values.tensor import Tensor
 
-    windows = design.columns * design.tiles
-    filters = design.rows * design.tiles
-    channels = design.lanes * CHUNKS
-    x = np.broadcast_to(np.resize(activations, channels), (windows, 1, channels))
+    height, width, channels, filters = design.filling()
+    channels *= CHUNKS
+    x = np.broadcast_to(np.resize(activations, channels), (height, width, channels))
     w = np.broadcast_to(np.resize(weights, channels), (filters, 1, 1, channels))
     layer = Layer.conv2d("peak", Tensor(x, bits), Tensor(w, bits))
     cycles = design.layer_cycles(layer)

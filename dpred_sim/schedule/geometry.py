@@ -49,12 +49,17 @@ class SetGeometry:
 def set_geometry(schedule: Schedule) -> SetGeometry:
     """Geometry of the window sets of a schedule."""
     layer = schedule.original
+    one = np.zeros(1, dtype=np.int64)
     if not schedule.window_parallel:
         rows = image_shape(tuple(layer.activations.shape))[0]
-        one = np.zeros(1, dtype=np.int64)
         return SetGeometry(one, one + rows - 1, one + 1, one, one, np.array([0, 1], dtype=np.int64))
     if layer.kind == "move":
         return move_geometry(layer)
+    if schedule.by_channels:
+        # The whole plane, also what no window covers; padding is not stored.
+        bricks, below = one + layer.height * layer.width, one + layer.conv_height - 1
+        outputs = _outputs_done(layer, one + layer.windows)
+        return SetGeometry(one, one + layer.height - 1, bricks, one, below, outputs)
     return window_geometry(layer, schedule.sets, schedule.windows_per_set)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,14 @@ from dpred_sim.designs.base import Block, Design, Range, Schedule
 from dpred_sim.errors import InputError
 from dpred_sim.schedule.geometry import SetGeometry, set_geometry
 from dpred_sim.schedule.passes import LayerWork
-from dpred_sim.schedule.placement import StoredTensor, WeightBlock, image_shape, tile_step_bits, weight_blocks
+from dpred_sim.schedule.placement import (
+    StoredTensor,
+    WeightBlock,
+    image_shape,
+    tile_parts,
+    tile_step_bits,
+    weight_blocks,
+)
 from dpred_sim.workload.layer import Layer
 from dpred_sim.workload.network import Node
 
@@ -31,8 +39,15 @@ class MemoryFormat:
     weights_shared: bool
     """One weight buffer serves all tiles of a cluster."""
     burst_bytes: int
+    activation_room: int | None = None
+    """Bits of the activation buffer; None: as many as a layer asks for."""
     reuse: bool = True
     """Each distinct brick of a window set is read once; else every step reads its bricks anew."""
+
+
+SLAB_SHARE = 8
+"""Activations that are read by channels are cut into slabs of at most one part in this many of their buffer,
+so that a slab, the next one, outputs and what stays for other layers fit together (assumption)."""
 
 
 class MemorySchedule(Schedule):
@@ -64,6 +79,11 @@ class LayerJob:
     work: LayerWork
 
     @property
+    def slabs(self) -> int:
+        """Parts along the channels that one block reads one after the other, where not all stay on chip."""
+        return len(self.work.slab_steps) - 1
+
+    @property
     def layer(self) -> Layer:
         """The layer itself."""
         return self.node.layer
@@ -85,6 +105,15 @@ class LayerJob:
             spans = self.schedule.inner_channels[block.steps]
             return (first + int(spans[:, 0].min()), min(last, first + int(spans[:, 1].max())))
         return (first, last)
+
+    def slab(self, index: int, number: int) -> Range:
+        """Activation channels of one slab of weight block `index`."""
+        if self.slabs == 1:
+            return self.channels(index)
+        first, last = self.schedule.blocks[self.blocks[index].block].channels
+        low, high = self.work.slab_steps[number : number + 2]
+        spans = self.schedule.inner_channels[low:high]
+        return (first + int(spans[0, 0]), min(last, first + int(spans[-1, 1])))
 
     def filters(self, index: int) -> Range:
         """Output channels of weight block `index`; all for memory layers."""
@@ -130,7 +159,7 @@ class LayerJob:
             blocks == others
             and self.chunks == other.chunks
             and self.schedule.blocks == other.schedule.blocks
-            and self.schedule.window_parallel == other.schedule.window_parallel
+            and self.schedule.by_channels == other.schedule.by_channels
         )
 
     def shares(self, clusters: int) -> list[list[int]]:
@@ -150,6 +179,14 @@ class LayerJob:
         shares = self.shares(clusters)
         parts = [[of(share[turn]) for share in shares if turn < len(share)] for turn in range(len(shares[0]))]
         return [(min(a for a, _ in part), max(b for _, b in part)) for part in parts]
+
+    def readings(self, clusters: int) -> list[Range]:
+        """Channels that each sweep reads, slab by slab."""
+        by_slab = [
+            self.sweeps(clusters, lambda index, number=number: self.slab(index, number))  # type: ignore[misc]
+            for number in range(self.slabs)
+        ]
+        return [part for sweep in zip(*by_slab, strict=True) for part in sweep]
 
     @property
     def largest_block(self) -> int:
@@ -173,15 +210,16 @@ class LayerJob:
         """Channels at which the activations should be cut so that blocks can read parts of them."""
         if self.layer.kind != "conv":
             return []
-        cuts = {edge for index in range(len(self.blocks)) for edge in self.channels(index)}
-        return sorted(cuts)
+        parts = (self.slab(index, n) for index in range(len(self.blocks)) for n in range(self.slabs))
+        return sorted({edge for part in parts for edge in part})
 
 
 def prepare(node: Node, design: Design, clusters: int, memory: MemoryFormat) -> LayerJob:
     """Everything about a layer that is known before time starts.
 
-    A block too big for the weight buffer is cut to fewer filters a tile, then to channel chunks.
-    Raises InputError when a single filter's chunk does not fit, or the design cannot run the layer.
+    A block too big for the weight buffer is cut to fewer filters a tile, then to channel chunks; of one that
+    is cut by channels a step has to fit, of a second operand all. Raises InputError when a single filter's
+    chunk or step does not fit, or the design cannot run the layer.
     """
     layer = node.layer
     if layer.weights is None:
@@ -211,23 +249,15 @@ def prepare(node: Node, design: Design, clusters: int, memory: MemoryFormat) -> 
 def _fitted(layer: Layer, design: Design, memory: MemoryFormat) -> tuple[Schedule, int]:
     """The schedule with as many rows as fit the weight buffer, and the number of channel chunks."""
     schedule = design.schedule(layer)
-    streams = not schedule.window_parallel
-    if streams and layer.second is None:
-        return schedule, 1
-    room = _block_room(schedule, memory)
-    if room <= memory.weight_room:
-        return schedule, 1
-    rows = max(1, min(design.rows - 1, design.rows * memory.weight_room // room))
-    while True:
-        schedule = design.schedule(layer, rows=rows)
-        room = _block_room(schedule, memory)
-        if room <= memory.weight_room:
-            return schedule, 1
+    streams = schedule.by_channels and layer.second is None
+    while (room := _block_room(schedule, memory, streams)) > memory.weight_room:
+        rows = max(last - first for block in schedule.blocks for first, last in block.tile_filters)
         if rows == 1:
             break
-        rows = max(1, min(rows - 1, rows * memory.weight_room // room))
-    kernel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
-    most = 1 if streams else max(1, schedule.inner // kernel)
+        schedule = design.schedule(layer, max(1, min(rows - 1, rows * memory.weight_room // room)))
+    else:
+        return schedule, 1
+    most = 1 if schedule.by_channels else len(np.unique(schedule.inner_channels[:, 0]))
     for chunks in range(2, most + 1):
         cut = weight_blocks(
             schedule,
@@ -239,27 +269,45 @@ def _fitted(layer: Layer, design: Design, memory: MemoryFormat) -> tuple[Schedul
         )
         if max(int(block.room[-1]) for block in cut) <= memory.weight_room:
             return schedule, chunks
+    what = "one channel chunk of one filter a tile does"
+    if streams:
+        what = "the weights of one step, with as many that come meanwhile, do"
+    elif schedule.by_channels:
+        what = "the second operand of one filter a tile, which has to be there as a whole, does"
     raise InputError(
-        "one channel chunk of one filter a tile does not fit the weight buffer"
-        if not streams
-        else "the second operand of one filter a tile, which has to be there as a whole, does not fit the "
-        "weight buffer",
+        f"{what} not fit the weight buffer",
         field=f"layer {layer.name!r}",
         found=f"{memory.weight_room} bit a weight buffer",
         allowed=f"at least {-(-room // most)} bit",
     )
 
 
-def _block_room(schedule: Schedule, memory: MemoryFormat) -> int:
-    sums = tile_step_bits(schedule, memory.weights).sum(axis=1)
-    if not memory.weights_shared:
-        return int(sums.max())
-    most, at = 0, 0
-    for block in schedule.blocks:  # tiles that take the same filters share one copy
-        distinct = {part: place for place, part in enumerate(block.tile_filters)}
-        most = max(most, int(sums[[at + place for place in distinct.values()]].sum()))
-        at += len(block.tile_filters)
-    return most
+def _block_room(schedule: Schedule, memory: MemoryFormat, streams: bool) -> int:
+    """Bits of a weight buffer that the largest block needs: all of it, or a step and as much in flight."""
+    bits = tile_step_bits(schedule, memory.weights)
+    if not streams:
+        bits = bits.sum(axis=1, keepdims=True)
+    if memory.weights_shared:  # tiles that take the same filters share one copy
+        row = {part: place for place, part in enumerate(tile_parts(schedule))}
+        shares = ([row[part] for part in dict.fromkeys(block.tile_filters)] for block in schedule.blocks)
+        bits = np.stack([bits[rows].sum(axis=0) for rows in shares])
+    return int(bits.max()) * (2 if streams else 1)
+
+
+def _slab_steps(schedule: Schedule, stored: StoredTensor, memory: MemoryFormat) -> list[int]:
+    """Inner steps at which the slabs of a block begin, and where the last one ends.
+
+    Slabs hold whole groups of the codecs; their size follows from that of the whole tensor.
+    """
+    whole = [0, schedule.inner]
+    if not (schedule.by_channels and schedule.window_parallel and memory.activation_room):
+        return whole
+    count = -(-stored.total_bits * SLAB_SHARE // memory.activation_room)
+    group = math.lcm(memory.activations.group_size, memory.offchip.group_size)
+    first, last = schedule.inner_channels[:, 0], int(schedule.inner_channels[-1, 1])
+    channels = max(1, stored.shape[2] // count // group) * group
+    steps = np.searchsorted(first, np.arange(0, last, channels))
+    return [*dict.fromkeys(steps.tolist()), schedule.inner]
 
 
 def _shared_cycles(schedule: Schedule, clusters: int) -> int:
@@ -272,9 +320,10 @@ def _shared_cycles(schedule: Schedule, clusters: int) -> int:
 
 def _work(schedule: Schedule, blocks: list[WeightBlock], chunks: int, memory: MemoryFormat) -> LayerWork:
     stored = StoredTensor(schedule.original.activations, memory.activations)
+    slabs = _slab_steps(schedule, stored, memory) if blocks else [0, schedule.inner]
     height, width, depth = stored.shape
     geometry = set_geometry(schedule)
-    if not memory.reuse:
+    if not memory.reuse and not schedule.by_channels:
         windows = np.minimum(
             schedule.windows_per_set,
             schedule.original.windows - np.arange(schedule.sets) * schedule.windows_per_set,
@@ -291,18 +340,17 @@ def _work(schedule: Schedule, blocks: list[WeightBlock], chunks: int, memory: Me
     if not blocks:
         bricks = np.array([per_position], dtype=np.int64)
         none = np.zeros(1, dtype=np.int64)
-        return LayerWork(schedule, geometry, blocks, chunks, bricks, none, none)
+        return LayerWork(schedule, geometry, blocks, chunks, slabs, bricks, none, none)
     whole = schedule.layer is not schedule.original or not schedule.window_parallel
-    spans = schedule.inner_channels[:, 1] - schedule.inner_channels[:, 0]
-    steps_a_channel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
     bricks = np.full(len(blocks), per_position, dtype=np.int64)
     if not whole:
         for place, block in enumerate(blocks):
             first, last = schedule.blocks[block.block].channels
             channels = last - first
             if chunks > 1:
-                channels = int(spans[block.steps].sum()) // steps_a_channel
+                spans = schedule.inner_channels[block.steps]
+                channels = min(channels, int(spans[:, 1].max())) - int(spans[:, 0].min())
             bricks[place] = -(-per_position * channels // depth)
     tile_bits = np.array([int(block.busiest_tile_bits) for block in blocks], dtype=np.int64)
     all_bits = np.array([int(block.all_tiles_bits) for block in blocks], dtype=np.int64)
-    return LayerWork(schedule, geometry, blocks, chunks, bricks, tile_bits, all_bits)
+    return LayerWork(schedule, geometry, blocks, chunks, slabs, bricks, tile_bits, all_bits)

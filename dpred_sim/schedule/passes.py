@@ -56,6 +56,8 @@ class Pass:
     chunk: int = 0
     """Channel chunk of a block that is cut; its partial sums leave the chip unless it is the last."""
     last_chunk: bool = True
+    slab: int = 0
+    """Which slab of the activations' channels it reads, where not all of them stay on chip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class LayerWork:
     geometry: SetGeometry
     blocks: Sequence[WeightBlock]
     chunks: int
+    slab_steps: Sequence[int]
+    """Inner steps at which the slabs of a block begin (where it is cut by channels), and its last end."""
     brick_bits: NDArray[np.int64]
     """Bits of one distinct position of each weight block's channels, as the buffer stores it."""
     tile_weight_bits: NDArray[np.int64]
@@ -106,9 +110,9 @@ def build_passes(
 
     Order `filters`: a sweep over all window sets for each block. Order `windows`: all blocks for each
     run of window sets of about `run_rows` activation rows; `refetch` says that the weights come anew
-    for each run.
+    for each run. Blocks that are cut by channels run one after another whatever the order.
     """
-    if not work.schedule.window_parallel:
+    if work.schedule.by_channels:
         return list(_channel_passes(work, mine, limits))
     passes: list[Pass] = []
     prefixes = {index: _prefix(work, index) for index in mine}
@@ -256,48 +260,49 @@ def _set_passes(
 
 
 def _channel_passes(work: LayerWork, mine: Sequence[int], limits: PassLimits) -> Iterator[Pass]:
-    """Fully connected: a pass is a run of channel chunks, whose weights are used once."""
+    """A pass is a run of inner steps, whose weights are used once; outputs are complete with the last one."""
     schedule, geometry = work.schedule, work.geometry
+    inner, slabs = schedule.inner, list(work.slab_steps)
+    last_row, window_row = int(geometry.last_row[0]), int(geometry.last_window_row[0])
     for sweep, index in enumerate(mine):
         block = work.blocks[index]
-        base = block.block * schedule.sets * schedule.inner
-        steps = np.arange(schedule.inner + 1, dtype=np.int64)
-        prefix = schedule.cycles(base, base + steps)
+        base = block.block * schedule.sets * inner
+        prefix = schedule.cycles(base, base + np.arange(inner + 1, dtype=np.int64))
         longest = min(limits.cycles, max(1, int(prefix[-1]) // limits.passes_per_block))
-        tiles = len(schedule.blocks[block.block].tile_filters)
-        first = 0
-        while first < schedule.inner:
+        bricks = int(work.brick_bits[index]) * int(geometry.bricks[0])
+        first = slab = 0
+        while first < inner:
             last = int(np.searchsorted(prefix, prefix[first] + longest, side="right")) - 1
             if limits.weight_room is not None:
                 room = block.room[first] + limits.weight_room
                 last = min(last, int(np.searchsorted(block.room, room, side="right")) - 1)
-            last = min(max(last, first + 1), schedule.inner)
-            ends = last == schedule.inner
-            macs = int(block.values[last] - block.values[first])
+            last = min(max(last, first + 1), slabs[slab + 1])
+            read, ends = last == slabs[slab + 1], last == inner
             yield Pass(
                 weights=index,
                 sweep=sweep,
                 cycles=int(prefix[last] - prefix[first]),
-                macs=macs,
+                macs=int(block.values[last] - block.values[first]) * schedule.original.windows,
                 first_row=0,
-                last_row=int(geometry.last_row[0]),
-                next_row=int(geometry.last_row[0]) + 1 if ends else 0,
-                brick_bits=int(work.brick_bits[index]) * (last - first) // schedule.inner,
-                weight_bits=int(work.tile_weight_bits[index]) * (last - first) // schedule.inner,
-                all_weight_bits=int(work.all_weight_bits[index]) * (last - first) // schedule.inner,
+                last_row=last_row,
+                next_row=last_row + 1 if read else 0,
+                brick_bits=bricks * (last - first) // inner,
+                weight_bits=int(work.tile_weight_bits[index]) * (last - first) // inner,
+                all_weight_bits=int(work.all_weight_bits[index]) * (last - first) // inner,
                 weight_bytes=int(block.ends[last]),
                 weight_release=int(block.room[last]),
-                window_rows=(0, 0),
-                windows=1 if ends else 0,
+                window_rows=(0, window_row if ends else 0),
+                windows=schedule.original.windows if ends else 0,
                 outputs_first=0,
-                outputs_last=1 if ends else 0,
+                outputs_last=int(geometry.outputs[1]) if ends else 0,
                 run=sweep,
-                tiles=tiles,
-                shortcut_next=1 if ends else 0,
+                tiles=len(schedule.blocks[block.block].tile_filters),
+                shortcut_next=window_row + 1 if ends else 0,
                 last_of_sweep=ends,
                 weights_done=ends,
+                slab=slab,
             )
-            first = last
+            first, slab = last, slab + read
 
 
 def memory_passes(work: LayerWork) -> list[Pass]:

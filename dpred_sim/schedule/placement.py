@@ -159,68 +159,70 @@ def _round_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
 
-def tile_step_bits(schedule: Schedule, codec: Codec) -> NDArray[np.int64]:
-    """Stored bits of weights by (tile range, inner step).
+def tile_parts(schedule: Schedule) -> list[Range]:
+    """Distinct `block.tile_filters` of all blocks, in order: tiles that share one hold the same weights."""
+    return list(dict.fromkeys(part for block in schedule.blocks for part in block.tile_filters))
 
-    Rows follow `block.tile_filters` of all blocks in order. A group that spans inner steps counts
-    where its first value is used: it must be there by then.
+
+def tile_step_bits(schedule: Schedule, codec: Codec) -> NDArray[np.int64]:
+    """Stored bits of weights by (part, inner step); rows follow `tile_parts`.
+
+    A group that spans inner steps counts where its first value is used: it must be there by then.
     """
     weights = schedule.layer.weights
     if weights is None:
         raise ValueError("a layer without weights has no weight sizes")
-    ranges = [r for block in schedule.blocks for r in block.tile_filters]
-    key = ("tile_step_bits", codec, tuple(ranges), schedule.inner, len(schedule.inner_channels))
+    parts, steps = tile_parts(schedule), schedule.weight_steps()
+    key = ("tile_step_bits", codec, tuple(parts), schedule.inner, steps.astype(np.int32).tobytes())
     known = weights.memo.get(key)
     if known is None:
-        known = weights.memo[key] = _tile_step_bits(schedule, weights, codec, ranges)
+        known = weights.memo[key] = _tile_step_bits(weights, codec, parts, steps, schedule.inner)
     result: NDArray[np.int64] = known
     return result
 
 
 def _tile_step_bits(
-    schedule: Schedule, weights: TensorSource, codec: Codec, ranges: list[Range]
+    weights: TensorSource, codec: Codec, parts: list[Range], steps: NDArray[np.int64], inner: int
 ) -> NDArray[np.int64]:
     shape = tuple(weights.shape)
     bits = codec.group_bits(weights)
     size = codec.group_size
     if len(shape) == 4 and shape[3] == 1 and bits.shape[:2] == shape[1:3]:
-        return _depthwise_step_bits(bits, ranges, size)
-    filters = shape[0]
-    kernel = shape[1] * shape[2] if len(shape) == 4 else 1
-    chunks = schedule.inner // kernel
-    lanes = int(schedule.inner_channels[0, 1] - schedule.inner_channels[0, 0])
-    depth = shape[-1]
+        sums, columns = _depthwise_bits(bits, parts, size), steps[:, 0]
+        return _summed_columns(sums, columns, inner)
+    filters, depth = shape[0], shape[-1]
     if len(shape) == 4 and bits.ndim == 3:
-        first = np.arange(bits.shape[2]) * size
-        column = (first // depth) * chunks + (first % depth) // lanes
-        columns = (np.arange(shape[1])[:, None] * shape[2] * chunks + column).reshape(-1)
+        # Groups run over (kernel x, channel) of a kernel row.
+        tap, channel = np.divmod(np.arange(bits.shape[2]) * size, depth)
+        columns = steps[np.arange(shape[1])[:, None] * shape[2] + tap, channel].reshape(-1)
     else:
-        per_run = np.minimum(np.arange(bits.shape[-1]) * size // lanes, chunks - 1)
-        columns = (np.arange(kernel)[:, None] * chunks + per_run).reshape(-1)
+        columns = steps[:, np.arange(bits.shape[-1]) * size].reshape(-1)
     by_filter = bits.reshape(filters, -1)
-    starts = [first for first, _ in ranges]
-    if all(a[1] == b[0] for a, b in itertools.pairwise(ranges)) and ranges[-1][1] == filters:
-        sums = np.add.reduceat(by_filter, starts, axis=0, dtype=np.int64)
+    if all(a[1] == b[0] for a, b in itertools.pairwise(parts)) and parts[-1][1] == filters:
+        sums = np.add.reduceat(by_filter, [first for first, _ in parts], axis=0, dtype=np.int64)
     else:
-        sums = np.stack([by_filter[a:b].sum(axis=0, dtype=np.int64) for a, b in ranges])
-    if len(columns) == schedule.inner and np.array_equal(columns, np.arange(schedule.inner)):
-        return sums
-    return _summed_columns(sums, columns, schedule.inner)
+        sums = np.stack([by_filter[a:b].sum(axis=0, dtype=np.int64) for a, b in parts])
+    return _summed_columns(sums, columns, inner)
 
 
 def _summed_columns(values: NDArray[Any], columns: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Sum the columns of `values` that go to the same one of `count` columns; `columns` ascend."""
+    """Sum the columns of `values` that go to the same one of `count` columns."""
+    if len(columns) == count and np.array_equal(columns, np.arange(count)):
+        return values.astype(np.int64, copy=False)
+    if (columns[1:] < columns[:-1]).any():
+        order = np.argsort(columns, kind="stable")
+        values, columns = values[:, order], columns[order]
     starts = np.flatnonzero(np.diff(columns, prepend=-1))
     result = np.zeros((values.shape[0], count), dtype=np.int64)
     result[:, columns[starts]] = np.add.reduceat(values, starts, axis=1, dtype=np.int64)
     return result
 
 
-def _depthwise_step_bits(bits: NDArray[np.int32], ranges: list[Range], size: int) -> NDArray[np.int64]:
-    """Depthwise weights are grouped along the filters: a group counts where its first filter is."""
+def _depthwise_bits(bits: NDArray[np.int32], parts: list[Range], size: int) -> NDArray[np.int64]:
+    """(part, kernel position): depthwise groups run along the filters and count where their first one is."""
     by_group = bits.reshape(-1, bits.shape[2]).T.astype(np.int64)
     first = np.arange(by_group.shape[0]) * size
-    return np.stack([by_group[(first >= a) & (first < b)].sum(axis=0) for a, b in ranges])
+    return np.stack([by_group[(first >= a) & (first < b)].sum(axis=0) for a, b in parts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,21 +271,16 @@ def weight_blocks(
         return []
     bits = tile_step_bits(schedule, stored)
     room = tile_step_bits(schedule, buffered)
-    kernel = schedule.layer.kernel[0] * schedule.layer.kernel[1]
-    channel_chunks = max(1, schedule.inner // kernel)
     order = np.arange(schedule.inner, dtype=np.int64)
     cuts = [order]
     if chunks > 1:
-        place = order % channel_chunks * chunks // channel_chunks
-        cuts = [order[place == part] for part in range(chunks)]
-    spans = schedule.inner_channels[:, 1] - schedule.inner_channels[:, 0]
-    values_per_step = np.minimum(spans, weights.shape[-1])  # a depthwise filter has one channel
+        first, place = np.unique(schedule.inner_channels[:, 0], return_inverse=True)
+        cuts = [order[place * chunks // len(first) == part] for part in range(chunks)]
+    values_per_step = np.bincount(schedule.weight_steps().reshape(-1), minlength=schedule.inner)
+    row = {part: place for place, part in enumerate(tile_parts(schedule))}
     result: list[WeightBlock] = []
-    at = 0
     for index, block in enumerate(schedule.blocks):
-        # One row for each distinct range of filters: tiles that share one hold the same weights.
-        tiles = [at + block.tile_filters.index(part) for part in dict.fromkeys(block.tile_filters)]
-        at += len(block.tile_filters)
+        tiles = [row[part] for part in dict.fromkeys(block.tile_filters)]
         step_bits = bits[tiles].sum(axis=0)
         for steps in cuts:
             head = POINTER_BITS + (stored.header_bits(weights) if not result else 0)

@@ -36,6 +36,8 @@ class StreamNeeds:
     """Off-chip bytes of the rows that are not on chip, read once."""
     sweep_bytes: int
     """The same when every weight block reads what it needs anew."""
+    slab_room: int | None = None
+    """Bits of the largest part that is read at a time, for a tensor that is read part by part."""
 
     @property
     def streamed_room(self) -> int:
@@ -48,6 +50,8 @@ class StreamNeeds:
         rows = self.row_room[self.resident :]
         if rows.size == 0:
             return 0
+        if self.slab_room is not None:
+            return min(int(rows.sum()), self.slab_room + BURST_ROOM_BITS)
         span = min(self.span, rows.size)
         sums = np.convolve(rows, np.ones(span, dtype=np.int64), mode="valid")
         return min(int(rows.sum()), int(sums.max()) + BURST_ROOM_BITS)
@@ -75,6 +79,13 @@ class LayerNeeds:
     """Free room of the buffer while the layer runs."""
     keep_room: int
     """Room that outputs may hold when the layer ends; none for the last outputs."""
+    by_channels: bool = False
+    """Blocks are cut by channels, and run one after another over the whole plane."""
+
+    @property
+    def unit(self) -> str:
+        """What has to fit the buffer at a time, for people."""
+        return "the plane of a slab of channels" if self.by_channels else "one window set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,7 @@ def plan_layer(needs: LayerNeeds) -> LayerPlan:
     candidates = [plan for plan in plans if plan is not None]
     if not candidates:
         raise InputError(
-            "one window set and its outputs do not fit the activation buffer",
+            f"{needs.unit} and its outputs do not fit the activation buffer",
             field=f"layer {needs.name!r}",
             found=f"{needs.free_room} bit free",
             allowed=f"at least {minimum_room(needs)} bit",
@@ -130,7 +141,7 @@ def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) ->
     the room there is, so that weights that do not fit are fetched for few long runs.
     """
     acts = needs.activations
-    if order == "windows" and needs.chunked:
+    if order == "windows" and (needs.chunked or needs.by_channels):
         return None
     rooms = _rooms(needs, hold, widest)
     if rooms is None:

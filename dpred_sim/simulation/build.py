@@ -96,7 +96,16 @@ def tile_design(topology: Topology) -> Design:
             found=name,
             allowed=[one for one in DESIGNS.names() if "tiles" in parameter_names(DESIGNS.get(one))],
         )
-    return design(name, tiles=counts.pop(), **first.options)  # type: ignore[attr-defined]
+    try:
+        return design(name, tiles=counts.pop(), **first.options)  # type: ignore[attr-defined]
+    except InputError as error:
+        raise InputError(
+            error.message,
+            file=topology.file or None,
+            field=f"nodes.{nodes[0].group}.{'count' if error.field == 'tiles' else error.field}",
+            found=error.found,
+            allowed=error.allowed,
+        ) from None
 
 
 def build_system(
@@ -265,6 +274,7 @@ def _memory_format(
         weight_room=first.size,  # type: ignore[attr-defined]
         weights_shared=shared,
         burst_bytes=burst_bytes,
+        activation_room=activations.parameters.size,  # type: ignore[attr-defined]
         reuse=all(node.parameters.reuse == "window" for node in topology.of_kind(DISPATCHER)),  # type: ignore[attr-defined]
     )
 

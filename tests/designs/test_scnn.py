@@ -85,7 +85,8 @@ def test_blocks_are_passes(made: Any, layer: Layer, rows: int | None) -> None:
     assert filters == list(range(layer.filters))
     size, channels = layer.filters // layer.groups, layer.channels // layer.groups
     for block in schedule.blocks:
-        assert block.tile_filters == (block.filters,)
+        assert set(block.tile_filters) == {block.filters}
+        assert 1 <= len(block.tile_filters) <= made.tiles == made.grid_x * made.grid_y
         read = {k // size * channels + c for k in range(*block.filters) for c in range(channels)}
         assert set(range(*block.channels)) == read
         covered = {block.channels[0] + c for a, b in schedule.inner_channels for c in range(a, b)}
@@ -101,6 +102,25 @@ def test_passes_that_end_with_their_group_read_their_own_channels() -> None:
     assert (len(separate.blocks), separate.total) == (2, 1)
 
 
+def test_units_without_a_part_of_the_plane_have_no_filters() -> None:
+    """A plane of 9 x 5 on a grid of 4 x 4: parts of 3 x 2 positions, so 3 x 3 units have one."""
+    layer = Layer.conv2d("c", Tensor(np.ones((5, 9, 1), int)), Tensor(np.ones((2, 1, 1, 1), int)))
+    (block,) = design("scnn", grid_x=4, grid_y=4).schedule(layer).blocks
+    assert block.tile_filters == ((0, 2),) * 9
+
+
+@settings(max_examples=40, deadline=None)
+@given(designs(), layers())
+def test_every_weight_is_used_in_the_step_of_its_channel(made: Any, layer: Layer) -> None:
+    schedule = made.schedule(layer)
+    steps = schedule.weight_steps()
+    depth = layer.channels // layer.groups
+    assert schedule.by_channels and steps.shape == (layer.kernel[0] * layer.kernel[1], depth)
+    for channel in range(depth):
+        step = channel if schedule.window_parallel else channel // 256
+        assert set(steps[:, channel].tolist()) == {step}
+
+
 def test_what_the_hardware_cannot_do() -> None:
     layer = Layer.conv2d("c", Tensor(np.ones((9, 9, 1), int)), Tensor(np.ones((2, 1, 1, 1), int)))
     with pytest.raises(InputError, match="does not fit its accumulators"):
@@ -108,7 +128,15 @@ def test_what_the_hardware_cannot_do() -> None:
     x = Tensor(np.ones((4, 4, 2), int))
     with pytest.raises(InputError, match="without products"):
         design("scnn").schedule(Layer.pooling("p", x, Pool("max", (2, 2), (2, 2))))
-    for bad in ({"banks": 0}, {"grid_x": 1.5}, {"group_passes": "all"}, {"lanes": 4}):
+    with pytest.raises(InputError, match="weights of 8 bits do not fit multipliers of 7 bits") as error:
+        design("scnn", pe_width=7).schedule(
+            Layer.conv2d("c", Tensor(x.values, precision=7), Tensor(np.ones((2, 1, 1, 2), int), bits=8))
+        )
+    assert error.value.field == "layer 'c': weights"
+    with pytest.raises(InputError, match="each unit of the 8 x 8 grid is a tile") as error:
+        design("scnn", tiles=63)
+    assert (error.value.found, error.value.allowed) == (63, 64)
+    for bad in ({"banks": 0}, {"grid_x": 1.5}, {"group_passes": "all"}, {"lanes": 4}, {"pe_width": 17}):
         with pytest.raises(InputError) as error:
             design("scnn", **bad)
         assert error.value.field == next(iter(bad))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from dpred_sim.codecs.base import codec
+from dpred_sim.designs.base import DESIGNS, Design
 from dpred_sim.errors import InputError
 from dpred_sim.schedule.residency import LayerNeeds, StreamNeeds, plan_layer
 from dpred_sim.simulation.engine import Simulation
@@ -148,11 +150,19 @@ def test_weights_that_come_anew_for_each_run_count_each_time():
     assert plan.traffic_bytes == 1_600_000 + 10_000_000
 
 
-def test_a_design_without_tiles_is_refused_before_time_starts(tmp_path):
+def test_a_design_without_tiles_is_refused_before_time_starts(tmp_path, monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Alone(Design):
+        lanes: int = 1
+
+        def schedule(self, layer, rows=None):
+            raise NotImplementedError
+
+    monkeypatch.setitem(DESIGNS._entries, "alone", Alone)
     document = COMPRESSED.to_dict()
-    document["nodes"]["tile"] = {"kind": "tile", "count": 16, "design": "scnn"}
-    path = tmp_path / "scnn.yaml"
+    document["nodes"]["tile"] = {"kind": "tile", "count": 16, "design": "alone"}
+    path = tmp_path / "alone.yaml"
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="no tiles that a dispatcher feeds") as caught:
         Simulation(workload(), load_topology(path))
-    assert caught.value.found == "scnn" and "stripes" in caught.value.allowed
+    assert caught.value.found == "alone" and "stripes" in caught.value.allowed

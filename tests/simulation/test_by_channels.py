@@ -1,0 +1,177 @@
+"""Designs whose tiles keep a block's outputs while the channels of whole planes pass by."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpred_sim.codecs.base import codec
+from dpred_sim.errors import InputError
+from dpred_sim.schedule.placement import POINTER_BITS
+from dpred_sim.simulation.engine import Simulation
+from dpred_sim.simulation.systems import load_topology
+from dpred_sim.workload.layer import Layer
+from dpred_sim.workload.network import Network
+from dpred_sim.workload.workload import Workload
+from tests.networks import random_sequence, random_workload, spiky
+
+BASES = {name: load_topology(name) for name in ("scnn_ddr4", "scnn_dpred_ddr4")}
+
+
+def one_layer(layer: Layer, shortcut: bool = False) -> Workload:
+    network = Network()
+    if shortcut:
+        rng = np.random.default_rng(3)
+        first = Layer.conv2d(
+            "first",
+            layer.activations,
+            spiky(rng, (64, 1, 1, 64), 16, True),
+            spiky(rng, (12, 12, 64), 16, False),
+        )
+        network.add(first)
+        network.add(layer, reads="input", shortcut="first")
+    else:
+        network.add(layer)
+    return Workload("one", network, 16, source="random values", synthetic=True)
+
+
+def conv(filters: int = 64, depth: int = 64, size: int = 12, **options) -> Layer:
+    rng = np.random.default_rng(2)
+    weights = spiky(rng, (filters, 3, 3, depth // options.get("groups", 1)), 16, True)
+    acts, outputs = spiky(rng, (size, size, depth), 16, False), spiky(rng, (size, size, filters), 16, False)
+    return Layer.conv2d("c", acts, weights, outputs, padding=1, **options)
+
+
+def random_system(seed: int):
+    """Small grids and buffers, raw or compressed; layers may not fit."""
+    rnd = random.Random(seed)
+    x, y = rnd.choice([(8, 8), (4, 4), (2, 3), (1, 1)])
+    changes = [
+        f"nodes.tile.grid_x={x}",
+        f"nodes.tile.grid_y={y}",
+        f"nodes.tile.count={x * y}",
+        f"nodes.tile.accumulators={rnd.choice([32, 256, 1024])}",
+        f"nodes.tile.group_passes={rnd.choice(['joined', 'separate', 'separate'])}",
+        f"nodes.activations.size={rnd.choice([8, 16, 24, 32, 64, 4096])} KiB",
+        f"nodes.weights.size={rnd.choice([1, 2, 4, 16, 512])} KiB",
+        f"nodes.dram.stores.codec={rnd.choice(['zero_rle', 'dpred'])}",
+    ]
+    if rnd.random() < 0.3:
+        changes += ["nodes.activations.stores.codec=dpred", "nodes.weights.stores.codec=zero_rle"]
+    base = BASES[rnd.choice(sorted(BASES))]
+    for node in ("dram", "activations", "weights"):
+        base = base.with_set([f"nodes.{node}.stores={{codec: dpred}}"])
+    return base.with_set(changes)
+
+
+@given(seed=st.integers(0, 100_000))
+@settings(max_examples=40, deadline=None)
+def test_random_runs_keep_every_guarantee(seed):
+    rnd = random.Random(seed)
+    make = rnd.choice([random_workload, random_workload, random_sequence])
+    workload = make(seed, bits=rnd.choice([8, 16]))
+    try:
+        simulation = Simulation(workload, random_system(seed), batch=rnd.choice([1, 1, 2]))
+    except InputError as error:
+        assert "fit" in str(error) or "too small" in str(error)
+        return
+    result = simulation.run()  # raises Deadlock or InvariantBroken when a guarantee does not hold
+    assert sum(layer.cycles for layer in result.layers) == result.total_cycles
+
+
+def test_planes_that_stay_are_read_once_and_outputs_written_once():
+    layer = conv()
+    (found,) = Simulation(one_layer(layer), BASES["scnn_ddr4"]).run().layers
+    assert found.compute_cycles == found.ideal_cycles
+    rle = codec("zero_rle", run_bits=4)
+    least = (rle.size_bits(layer.activations) + 12 * POINTER_BITS) // 8
+    assert least <= found.traffic["activations"].read_bytes <= least + 64
+    assert found.traffic["weights"].raw_read_bytes == layer.weights.values.size * 2
+    assert found.traffic["outputs"].raw_write_bytes == 12 * 12 * 64 * 2
+
+
+def test_planes_that_do_not_stay_come_slab_by_slab_for_every_pass():
+    """Four passes of 16 filters, each reading four slabs of 16 channels."""
+    layer = conv()
+    changes = ["nodes.tile.accumulators=64", "nodes.activations.size=20 KiB"]
+    simulation = Simulation(one_layer(layer), BASES["scnn_ddr4"].with_set(changes))
+    (job,) = simulation.jobs
+    assert [job.slab(0, n) for n in range(job.slabs)] == [(0, 16), (16, 32), (32, 48), (48, 64)]
+    assert len(job.schedule.blocks) == 4
+    (found,) = simulation.run().layers
+    assert found.traffic["activations"].raw_read_bytes == 4 * layer.activations.values.size * 2
+    assert found.compute_cycles == found.ideal_cycles
+    assert simulation.system.machine.activations.peak_bits <= 20 * 1024 * 8
+
+
+def test_a_shortcut_that_does_not_stay_comes_for_the_filters_of_a_pass():
+    layer = conv()
+    workload = one_layer(layer, shortcut=True)
+    changes = ["nodes.tile.accumulators=64", "nodes.activations.size=24 KiB"]
+    found = Simulation(workload, BASES["scnn_ddr4"].with_set(changes)).run().layers[1]
+    # All of it once, a fourth a pass, and none twice: nothing is left on chip of the layer before.
+    assert found.traffic["shortcut"].raw_read_bytes == 12 * 12 * 64 * 2
+
+
+def test_groups_stream_the_channels_of_their_own_group():
+    layer = conv(groups=2)
+    changes = ["nodes.tile.accumulators=64", "nodes.activations.size=20 KiB"]
+    simulation = Simulation(one_layer(layer), BASES["scnn_ddr4"].with_set(changes))
+    (job,) = simulation.jobs
+    assert [job.slab(b, n) for b in (0, 2) for n in range(job.slabs)] == [
+        (first, first + 16) for first in (0, 16, 32, 48)
+    ]
+    (found,) = simulation.run().layers
+    assert found.traffic["activations"].raw_read_bytes == 2 * layer.activations.values.size * 2
+
+
+def test_a_weight_buffer_smaller_than_a_block_streams_it():
+    layer = conv()
+    simulation = Simulation(one_layer(layer), BASES["scnn_ddr4"].with_set(["nodes.weights.size=48 KiB"]))
+    (job,) = simulation.jobs
+    (block,) = job.blocks
+    assert block.room[-1] > 48 * 1024 * 8
+    (found,) = simulation.run().layers
+    assert found.traffic["weights"].raw_read_bytes == layer.weights.values.size * 2
+    assert simulation.system.machine.weights[0].peak_bits <= 48 * 1024 * 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "allowed"),
+    [
+        ("nodes.tile.accumulators=3", "a unit's tile of 4 outputs does not fit its accumulators", ">= 4"),
+        (
+            "nodes.activations.size=4 KiB",
+            "buffer 'activations' is too small for the plane of a slab of channels and its outputs",
+            "at least",
+        ),
+        ("nodes.weights.size=64 B", "the weights of one step", "at least"),
+        ("nodes.tile.count=63", "each unit of the 8 x 8 grid is a tile", "64"),
+    ],
+)
+def test_what_the_hardware_could_not_run_is_refused_before_time_starts(change, message, allowed):
+    with pytest.raises(InputError, match=message) as caught:
+        Simulation(one_layer(conv()), BASES["scnn_ddr4"].with_set([change]))
+    error = caught.value
+    assert "layer 'c'" in str(error.field) or error.field == "nodes.tile.count"
+    assert error.found is not None and allowed in str(error.allowed)
+
+
+def test_sixteen_bit_values_are_refused_on_eight_bit_multipliers():
+    with pytest.raises(InputError, match="of 16 bits do not fit multipliers of 8 bits"):
+        Simulation(one_layer(conv()), load_topology("scnn_8b_ddr4"))
+
+
+@pytest.mark.parametrize("name", sorted(BASES))
+def test_outputs_are_verified(name):
+    from dpred_sim.simulation.verify import verify_workload
+
+    workload = random_workload(8, layers=3)
+    found = verify_workload(workload, BASES[name])
+    layers = [node.layer for node in workload.network if node.layer.weights is not None]
+    assert found["layers"] == len(layers)
+    assert found["values"] == sum(layer.windows * layer.filters for layer in layers)
