@@ -13,12 +13,13 @@ from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import (
     check_choice,
     check_counts,
+    check_flags,
     limited_rows,
     require_products,
     running,
 )
 from dpred_sim.designs.scnn_folded import FOLD, SIDE, FoldedGrid, folded
-from dpred_sim.designs.scnn_grid import Axis, Grid, unit_cycles
+from dpred_sim.designs.scnn_grid import Axis, Barrier, Grid, in_step, unit_cycles
 from dpred_sim.designs.scnn_products import least_cycles, least_folded, matched_products, outer_products
 from dpred_sim.designs.work import total_work
 from dpred_sim.errors import InputError, InvariantBroken
@@ -82,7 +83,9 @@ class Scnn(Design):
     x `wgt_inputs` weights, at most `pe_width` bits each, into `accumulators` entries in `banks` banks. In a
     system each unit is one of its `tiles`. `group_passes`: a pass takes as many
     filters as fit whatever their conv group, and is timed on the channels that its first filter reads
-    (`joined`, as DNNsim does; depthwise layers apart), or ends with its group (`separate`).
+    (`joined`, as DNNsim does; depthwise layers apart), or ends with its group (`separate`). `barrier`: units
+    wait for each other after every channel, as in DNNsim, or after a pass. Without `conflicts` products queue
+    before the banks of their accumulators, and nobody waits for the fullest one.
     Raises InputError for a value that is not allowed.
     """
 
@@ -93,6 +96,8 @@ class Scnn(Design):
     accumulators: int = 1024
     banks: int = 32
     group_passes: GroupPasses = "joined"
+    barrier: Barrier = "channel"
+    conflicts: bool = True
     pe_width: int = 16
     tiles: int = 0
     """Units of the grid; 0 stands for as many as it has."""
@@ -104,6 +109,8 @@ class Scnn(Design):
         check_counts(self, "grid_x", "grid_y", "act_inputs", "wgt_inputs", "accumulators", "banks")
         check_counts(self, "pe_width", high=16)
         check_choice(self, "group_passes", get_args(GroupPasses))
+        check_choice(self, "barrier", get_args(Barrier))
+        check_flags(self, "conflicts")
         units = self.grid_x * self.grid_y
         if self.tiles not in (0, units):
             raise InputError(
@@ -190,7 +197,7 @@ class Scnn(Design):
             (sy, sx), (dy, dx) = layer.stride, layer.dilation
             x = Axis(layer.width + left + right, layer.conv_width, kx, sx, dx, left, self.grid_x)
             y = Axis(layer.height + top + bottom, layer.conv_height, ky, sy, dy, top, self.grid_y)
-        return Grid(x, y, self.act_inputs, self.wgt_inputs, self.banks)
+        return Grid(x, y, self.act_inputs, self.wgt_inputs, self.banks, self.conflicts)
 
     def _costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
         """(passes, channels of a group) cycles of a convolution."""
@@ -217,8 +224,9 @@ class Scnn(Design):
                 columns = grid.weight_columns(weights[None, first:last], np.array([first]))
                 start = first // group * channels
                 rounds.append((columns, range(start, start + channels)))
-        slowest = np.stack(unit_cycles(grid, acts, rounds))
-        costs = slowest.reshape(each or len(passes), -1, channels).swapaxes(0, 1).reshape(-1, channels)
+        spent = np.stack(unit_cycles(grid, acts, rounds))
+        spent = spent.reshape(each or len(passes), -1, channels, self.tiles)
+        costs = in_step(spent, self.barrier).swapaxes(0, 1).reshape(-1, channels)
         costs[:, -1] += self._halo(grid, passes)
         return costs
 
@@ -230,8 +238,9 @@ class Scnn(Design):
         turns = self.turns(values, tensor.signed)
         weights = layer.weights.load().values
         turns = np.ones(values.shape, np.uint8) if turns is None else turns
-        sizes = FoldedGrid((self.grid_x, self.grid_y), self.act_inputs, self.wgt_inputs, self.banks)
-        costs = sizes.cycles(values, turns, weights, passes)
+        units = self.grid_x, self.grid_y
+        sizes = FoldedGrid(units, self.act_inputs, self.wgt_inputs, self.banks, self.conflicts)
+        costs = in_step(sizes.cycles(values, turns, weights, passes), self.barrier)
         costs[:, -1] += self._halo(self._grid(layer), passes)
         return costs
 
@@ -259,8 +268,11 @@ class Scnn(Design):
         else:
             least = least_cycles(layer, busy, weights, passes, grid)
         steps = np.arange(schedule.steps)
-        charged = schedule.cycles(steps, steps + 1)
-        if (charged < least.reshape(-1)).any():
+        charged = schedule.cycles(steps, steps + 1).reshape(len(passes), -1)
+        needed = in_step(least, self.barrier)
+        if self.barrier == "pass":  # units are ahead or behind within one
+            charged, needed = charged.cumsum(axis=1), needed.cumsum(axis=1)
+        if (charged < needed).any():
             raise InvariantBroken(
                 f"layer {layer.name!r}: a channel of a pass is charged fewer cycles than it has blocks"
             )

@@ -37,6 +37,7 @@ class FoldedGrid:
     act_inputs: int
     wgt_inputs: int
     banks: int
+    conflicts: bool = True
 
     def owner(self) -> Integers:
         """Unit of each channel of a fold; channel = x * SIDE + y."""
@@ -47,7 +48,7 @@ class FoldedGrid:
     def cycles(
         self, activations: NDArray[Any], turns: NDArray[Any], weights: NDArray[Any], passes: list[Range]
     ) -> NDArray[np.int64]:
-        """Cycles of the slowest unit for each pass and fold, shape (passes, folds).
+        """Cycles of each unit for each pass and fold, shape (passes, folds, units).
 
         `activations` and the cycles that they take to enter, `turns`, are (folds, FOLD), `weights`
         (filters, channels); a pass is a range of filters.
@@ -56,7 +57,8 @@ class FoldedGrid:
         at_zero = np.zeros_like(filters)
         bank = bank_of(filters, at_zero, at_zero, self.banks).astype(np.int32)
         owner = self.owner()
-        cycles = np.zeros((len(passes), len(activations)), dtype=np.int64)
+        count_units = self.units[0] * self.units[1]
+        cycles = np.zeros((len(passes), len(activations), count_units), dtype=np.int64)
         for fold in range(len(activations)):
             block_of, units, waits = self._blocks(activations[fold], turns[fold], owner)
             if not len(units):
@@ -68,8 +70,8 @@ class FoldedGrid:
                 mine = part[:, first:last]
                 keys = np.where(key < 0, np.int32(-1), key + bank[first:last])[mine != 0]
                 count = -(-len(keys) // self.wgt_inputs)
-                spent = waits * count + self._late(keys, waits)
-                cycles[number, fold] = int(np.bincount(units, weights=spent).max())
+                spent = waits * count + (self._late(keys, waits) if self.conflicts else 0)
+                cycles[number, fold] = np.bincount(units, weights=spent, minlength=count_units)
         return cycles
 
     def _blocks(

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.integer]
+Barrier = Literal["channel", "pass"]
 Columns = list[tuple[Integers, NDArray[np.float32]]]
 """Distinct weight blocks and their number in each column, a phase a time."""
 SLAB_PRODUCTS = 1 << 20
@@ -130,6 +131,8 @@ class Grid:
     act_inputs: int
     wgt_inputs: int
     banks: int
+    conflicts: bool = True
+    """A pair of blocks takes as long as its fullest bank; else only as long as its activations."""
 
     @cached_property
     def classes(self) -> tuple[Integers, Integers]:
@@ -217,6 +220,8 @@ class Grid:
         """
         parts = gcd(self.banks, 4)
         cycles = np.repeat(waits[:, None].astype(np.float32), len(wgts), axis=1)
+        if not self.conflicts:
+            return cycles
         present = np.unique(wgts[wgts >= 0])
         for part in range(parts):
             codes = present[present % parts == part]
@@ -255,12 +260,25 @@ class Grid:
         return np.pad(bank, ((0, 1), (0, 1)), constant_values=self.banks)
 
 
+def in_step(spent: NDArray[np.int64], barrier: Barrier) -> NDArray[np.int64]:
+    """By how much each channel moves the end of a pass: (..., channels, units) to (..., channels).
+
+    The slowest unit's cycles where all wait for each other after every channel, else by how much more the
+    unit that is behind most has done.
+    """
+    if barrier == "channel":
+        slowest: NDArray[np.int64] = spent.max(axis=-1)
+        return slowest
+    ended: NDArray[np.int64] = np.cumsum(spent, axis=-2).max(axis=-1)
+    return np.diff(ended, axis=-1, prepend=0)
+
+
 def unit_cycles(
     grid: Grid,
     acts: list[tuple[Blocks, NDArray[np.int64]]],
     rounds: Sequence[tuple[Columns, range]],
 ) -> list[NDArray[np.int64]]:
-    """Cycles of the slowest unit for each channel of each round.
+    """Cycles of each unit for each channel of each round: (channels, units).
 
     A round is weights and the range of channels that their columns meet.
     """
@@ -283,7 +301,7 @@ def unit_cycles(
                 owners = blocks.segments[low:high]
                 spent = share[which[low:high], owners // units - ends[0]]
                 total += np.bincount(owners - channels.start * units, spent, len(total))
-    return [total.reshape(-1, units).max(axis=1).astype(np.int64) for total in totals]
+    return [total.reshape(-1, units).astype(np.int64) for total in totals]
 
 
 def _column_slabs(

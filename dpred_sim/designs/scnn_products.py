@@ -80,9 +80,9 @@ def matched_products(layer: Layer, activations: Integers, weights: NDArray[Any])
 def least_cycles(
     layer: Layer, turns: NDArray[Any], weights: NDArray[Any], passes: list[Range], grid: Grid
 ) -> Integers:
-    """Cycles that each channel of each pass takes at least: (passes, channels of a group).
+    """Cycles that each channel of each pass takes at least: (passes, channels of a group, units).
 
-    The slowest unit's blocks of activations x blocks of weights, in each phase; `turns` are the cycles that
+    A unit's blocks of activations x blocks of weights, in each phase; `turns` are the cycles that
     a non-zero activation takes to enter, 0 for a zero.
     """
     entering = _turns_of_units(layer, turns, grid)
@@ -99,8 +99,7 @@ def least_cycles(
         blocks = -(-counts[:, phases == phase].sum(axis=1) // grid.wgt_inputs)
         waits = -(-entering[:, phase] // grid.act_inputs)
         least += waits[:, channels] * blocks
-    slowest: Integers = least.max(axis=0)
-    return slowest
+    return least.transpose(1, 2, 0)
 
 
 def _turns_of_units(layer: Layer, turns: NDArray[Any], grid: Grid) -> Integers:
@@ -118,14 +117,14 @@ def _turns_of_units(layer: Layer, turns: NDArray[Any], grid: Grid) -> Integers:
 def least_folded(
     turns: NDArray[Any], weights: NDArray[Any], passes: list[Range], grid: Grid, owner: NDArray[Any]
 ) -> Integers:
-    """The same for a fully connected layer: (passes, folds); `owner` is the unit of a channel of a fold."""
+    """The same for fully connected layers: (passes, folds, units). `owner`: unit of a channel of a fold."""
     entering = folded(turns.reshape(-1)).astype(np.int64)
     units = np.zeros((int(owner.max()) + 1, len(entering)), dtype=np.int64)
     np.add.at(units, owner, entering.T)
-    waits = (-(-units // grid.act_inputs)).max(axis=0)
+    waits = -(-units.T // grid.act_inputs)
     counts = np.add.reduceat(
         np.not_equal(weights, 0), np.arange(0, weights.shape[1], FOLD), axis=1, dtype=np.int64
     )
     held = np.add.reduceat(counts, [first for first, _ in passes], axis=0)
-    least: Integers = -(-held // grid.wgt_inputs) * waits
-    return least
+    blocks: Integers = -(-held // grid.wgt_inputs)
+    return blocks[:, :, None] * waits

@@ -56,6 +56,8 @@ def passes(design: Any, layer: Layer, outputs: int, rows: int | None) -> list[ra
 
 
 def pair_cycles(design: Any, layer: Layer, acts: Any, wgts: Any, out: tuple[int, int], wait: int) -> int:
+    if not design.conflicts:
+        return wait
     hits: Counter[int] = Counter()
     for x, y, _ in acts:
         for k, r, s in wgts:
@@ -95,6 +97,7 @@ def scnn_costs(design: Any, layer: Layer, rows: int | None = None) -> Costs:
     found = {}
     for number, ks in enumerate(passes(design, layer, outputs, rows)):
         first = ks[0] // (layer.filters // layer.groups) * channels
+        total: Counter[tuple[int, int]] = Counter()
         for c in range(channels):
             spent = Counter({(0, 0): 0})
             for phase in np.ndindex(sx, sy):
@@ -113,6 +116,11 @@ def scnn_costs(design: Any, layer: Layer, rows: int | None = None) -> Costs:
                         if values[y, x, first + c] and (x % sx, y % sy) == phase
                     ]
                     spent[px, py] += unit_cycles(design, layer, acts, wgts, out)
-            found[number, c] = max(spent.values())
+            if design.barrier == "pass":
+                before = max(total.values(), default=0)
+                total.update(spent)
+                found[number, c] = max(total.values()) - before
+            else:
+                found[number, c] = max(spent.values())
         found[number, channels - 1] += halo * len(ks)
     return found

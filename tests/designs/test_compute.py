@@ -47,6 +47,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "act_inputs": SMALL,
         "wgt_inputs": SMALL,
         "group_passes": st.sampled_from(["joined", "separate"]),
+        "barrier": st.sampled_from(["channel", "pass"]),
+        "conflicts": FLAG,
     },
     "bit_fusion": {"pe_width": st.sampled_from([2, 4, 8, 16])},
 }

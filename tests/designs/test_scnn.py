@@ -27,6 +27,8 @@ def designs(draw: Any) -> Any:
         accumulators=draw(st.sampled_from([64, 128, 6144])),
         banks=draw(st.sampled_from([32, 32, 8, 5])),
         group_passes=draw(st.sampled_from(["joined", "separate"])),
+        barrier=draw(st.sampled_from(["channel", "pass"])),
+        conflicts=draw(st.sampled_from([True, True, False])),
         **({"serial_bits": draw(st.integers(1, 3))} if name == "scnn_dpred" else {}),
     )
 

@@ -6,12 +6,14 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpred_sim.explore.design_points import compare_designs
 from dpred_sim.explore.design_tables import design_table
 from dpred_sim.simulation.engine import simulate
 from dpred_sim.simulation.systems import load_topology
+from dpred_sim.values.tensor import Tensor
 from dpred_sim.workload.load import load_workload
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -20,6 +22,8 @@ CHEAP = ["cnvlutin", "dadiannao", "dpred_stripes", "loom", "pragmatic", "stripes
 
 
 def make_results():
+    if str(DOCS) not in sys.path:
+        sys.path.insert(0, str(DOCS))
     spec = importlib.util.spec_from_file_location("make_results", DOCS / "make_results.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -54,6 +58,31 @@ def test_runs(system):
     (row,) = [line.strip("| ").split(" | ") for line in lines if line.startswith(f"| `{system}` ")]
     same = [place for place in range(len(cells)) if place not in (4, 5)]  # what it is compared with
     assert [row[place] for place in same] == [cells[place] for place in same]
+
+
+def test_studies():
+    """One assumption at a time, the cheap ones."""
+    module = make_results()
+    workload = load_workload("alexnet", bits=16)
+    for title, rows in (
+        ("loom: precision of alexnet's weights", module.loom_rows(workload)),
+        ("loom: rows in use, alexnet", module.loom_idle_rows(workload)),
+        ("pragmatic: alexnet", module.pragmatic_rows(workload)),
+    ):
+        text = section(title)
+        for row in rows:
+            assert "| " + " | ".join(row) + " |" in text
+    studies = sys.modules["studies"]
+    name, layers, changes = studies.scnn_variants(workload)[-2]
+    times = studies.speedup(layers, studies.point("scnn", 16, "1024 MACs"), **changes)
+    assert f"| {name} | {times:.2f} |" in section("scnn: alexnet")
+
+
+def test_pruning_keeps_the_largest_magnitudes():
+    make_results()
+    values = np.array([[[0, -9, 5, 1]], [[2, -3, 8, -7]]])
+    kept = sys.modules["studies"].pruned(Tensor(values, bits=8, signed=True), 0.5).values
+    assert kept.tolist() == [[[0, -9, 5, 0]], [[0, 0, 8, -7]]]
 
 
 def test_every_system_has_its_rows_or_a_reason():
