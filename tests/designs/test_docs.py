@@ -13,7 +13,7 @@ from dpred_sim.values.tensor import Tensor
 from dpred_sim.workload.layer import Layer
 
 TEXT = (Path(__file__).parents[2] / "docs" / "designs.md").read_text()
-ROWS = re.findall(r"^\| `(\w+)` \|(.*?)\| (conv|fc) \| ([\d,]+) \|", TEXT, re.MULTILINE)
+ROWS = re.findall(r"^\| `(\w+)` \|(.*?)\| (conv|fc) \| ([\d,]+) \| (.*?) \|", TEXT, re.MULTILINE)
 
 
 def spiked(shape: tuple[int, ...], value: int, first: int) -> Tensor:
@@ -33,10 +33,13 @@ def parameters_of(text: str) -> dict[str, Any]:
     return {key: ast.literal_eval(value) for key, value in pairs}
 
 
-@pytest.mark.parametrize(("name", "parameters", "layer", "cycles"), ROWS)
-def test_worked_example(name: str, parameters: str, layer: str, cycles: str) -> None:
+@pytest.mark.parametrize(("name", "parameters", "layer", "cycles", "arithmetic"), ROWS)
+def test_worked_example(name: str, parameters: str, layer: str, cycles: str, arithmetic: str) -> None:
+    stated = int(cycles.replace(",", ""))
+    assert re.fullmatch(r"[\d+x/() ]+", arithmetic)
+    assert eval(arithmetic.replace("x", "*")) == stated  # digits and operators only
     made = design(name, **parameters_of(parameters))
-    assert made.layer_cycles(layer_of(layer)).total == int(cycles.replace(",", ""))
+    assert made.layer_cycles(layer_of(layer)).total == stated
 
 
 def test_every_design_is_described_and_worked_out() -> None:

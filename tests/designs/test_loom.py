@@ -34,7 +34,7 @@ def designs(draw: Any) -> Any:
     return design(
         draw(st.sampled_from(["loom", "dpred_loom"])),
         **draw(nest_parameters()),
-        serial_bits=draw(st.sampled_from([1, 1, 2, 3])),
+        serial_bits=draw(st.sampled_from([1, 1, 2, 3, 4])),
         group_columns=draw(st.integers(1, 3)),
         group_rows=draw(st.integers(1, 3)),
         fc_issue=draw(st.sampled_from(["step", "plane"])),
