@@ -7,7 +7,8 @@ those of `Design.layer_cycles`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from dpred_sim.errors import InputError
@@ -15,10 +16,17 @@ from dpred_sim.errors import InputError
 if TYPE_CHECKING:
     from dpred_sim.designs.base import ComparisonPoint, Design
     from dpred_sim.workload.layer import Layer
+    from dpred_sim.workload.network import Node
     from dpred_sim.workload.workload import Workload
 
-Kind = Literal["conv", "depthwise", "fc"]
-KINDS: dict[Kind, str] = {"conv": "convolutions", "depthwise": "depthwise", "fc": "fully connected"}
+Kind = Literal["conv", "depthwise", "fc", "recurrent", "matmul"]
+KINDS: dict[Kind, str] = {
+    "conv": "convolutions",
+    "depthwise": "depthwise",
+    "fc": "fully connected",
+    "recurrent": "recurrent",
+    "matmul": "products of activations",
+}
 PRODUCTS = ("conv", "linear")
 """Kinds of layers that have something to compute."""
 
@@ -45,6 +53,8 @@ class LayerPoint:
     cycles: int | None
     ideal_cycles: float | None
     refused: str | None = None
+    family: str = ""
+    """What steps of one recurrence have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,30 @@ class DesignPoint:
         )
 
     def refusals(self) -> list[tuple[str, str]]:
-        """(layer, reason) of what the design refuses."""
-        return [(layer.layer, layer.refused) for layer in self.layers if layer.refused is not None]
+        """(layer, reason) of what the design refuses; steps of a recurrence count as one layer."""
+        return [(line.layer, line.refused) for line in self.lines() if line.refused is not None]
+
+    def lines(self) -> list[LayerPoint]:
+        """The layers, with the steps of each recurrence added up to one called "name x steps"."""
+        found: list[LayerPoint] = []
+        for _, members in groupby(self.layers, key=lambda layer: (layer.family, layer.refused is None)):
+            steps = list(members)
+            family = steps[0].family
+            if not family or len(steps) == 1:
+                found += steps
+                continue
+            ideals = [step.ideal_cycles for step in steps]
+            found.append(
+                replace(
+                    steps[0],
+                    layer=f"{family} x {len(steps)}",
+                    macs=sum(step.macs for step in steps),
+                    baseline_cycles=_sum(step.baseline_cycles for step in steps),
+                    cycles=_sum(step.cycles for step in steps),
+                    ideal_cycles=None if None in ideals else sum(x for x in ideals if x is not None),
+                )
+            )
+        return found
 
     def to_dict(self, kinds: Iterable[Kind]) -> dict[str, Any]:
         """JSON-ready."""
@@ -162,7 +194,7 @@ def compare_designs(workload: Workload, names: Iterable[str] | None = None) -> D
     """
     from dpred_sim.designs.base import DESIGNS
 
-    layers = [node.layer for node in workload.network if node.layer.kind in PRODUCTS]
+    layers = [node for node in workload.network if node.layer.kind in PRODUCTS]
     if not layers:
         raise InputError("no layer has anything to compute", field=f"workload {workload.name!r}")
     chosen = list(dict.fromkeys(names)) if names is not None else DESIGNS.names()
@@ -184,8 +216,19 @@ def compare_designs(workload: Workload, names: Iterable[str] | None = None) -> D
     )
 
 
-def kind_of(layer: Layer) -> Kind:
-    """Under which heading a layer is summed."""
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """The sum of known counts, None when one is not known."""
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
+
+
+def kind_of(node: Node) -> Kind:
+    """Under which heading a layer is summed; the projection before a recurrence is not one of its steps."""
+    layer = node.layer
+    if node.family:
+        return "recurrent"
+    if layer.second is not None:
+        return "matmul"
     if layer.kind == "linear":
         return "fc"
     return "depthwise" if layer.is_depthwise else "conv"
@@ -194,7 +237,7 @@ def kind_of(layer: Layer) -> Kind:
 def _point(
     name: str,
     found: ComparisonPoint | Design,
-    layers: list[Layer],
+    nodes: list[Node],
     known: dict[tuple[Design, int], int | None],
 ) -> DesignPoint:
     """`known` keeps the baselines' cycles by layer, as several designs share one."""
@@ -205,14 +248,14 @@ def _point(
     else:
         made, label, peak, note = found, "defaults", None, "names no configuration of equal peak"
     rows = []
-    for index, layer in enumerate(layers):
+    for index, node in enumerate(nodes):
         baseline = None
         if isinstance(found, ComparisonPoint):
             key = (found.baseline, index)
             if key not in known:
-                known[key] = _cycles(found.baseline, layer)[0]
+                known[key] = _cycles(found.baseline, node.layer)[0]
             baseline = known[key]
-        rows.append(_layer_point(found, made, layer, baseline))
+        rows.append(_layer_point(found, made, node, baseline))
     reference = found.baseline if isinstance(found, ComparisonPoint) else None
     return DesignPoint(
         name,
@@ -226,10 +269,11 @@ def _point(
 
 
 def _layer_point(
-    found: ComparisonPoint | Design, made: Design, layer: Layer, baseline: int | None
+    found: ComparisonPoint | Design, made: Design, node: Node, baseline: int | None
 ) -> LayerPoint:
     from dpred_sim.designs.base import ComparisonPoint
 
+    layer = node.layer
     cycles, refused = _cycles(made, layer)
     if isinstance(found, ComparisonPoint) and baseline is None:
         cycles, refused = None, refused or "the baseline refuses it"
@@ -241,7 +285,8 @@ def _layer_point(
         and isinstance(made, _CountsWork)
     ):
         ideal = baseline * made.work_bits(layer) / (found.full_work * layer.macs)
-    return LayerPoint(layer.name, kind_of(layer), layer.macs, baseline, cycles, ideal, refused)
+    kind = kind_of(node)
+    return LayerPoint(layer.name, kind, layer.macs, baseline, cycles, ideal, refused, node.family)
 
 
 def _cycles(design: Design, layer: Layer) -> tuple[int | None, str | None]:

@@ -12,7 +12,13 @@ from dpred_sim.observe.tables import Column, text_table, wrapped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEADS: dict[Kind, str] = {"conv": "conv", "depthwise": "depthwise", "fc": "fully conn."}
+HEADS: dict[Kind, str] = {
+    "conv": "conv",
+    "depthwise": "depthwise",
+    "fc": "fully conn.",
+    "recurrent": "recurrent",
+    "matmul": "matmul",
+}
 FIELDS = (
     *("design", "configuration", "peak_macs_per_cycle", "scope", "name", "kind", "macs"),
     *("baseline_cycles", "cycles", "speedup", "ideal_cycles", "ideal_speedup", "refused"),
@@ -21,11 +27,31 @@ WIDTH = 120
 
 
 def design_table(comparison: DesignComparison, width: int | None = WIDTH) -> str:
-    """Speed-up over the baseline of equal peak, by kind of layer and in total, with the ideal beside it."""
+    """Speed-up over the baseline of equal peak, by kind of layer and in total, with the ideal beside it.
+
+    Where that is wider than `width`, kinds go without their ideals.
+    """
+    lines = _table(comparison, ideals=True)
+    left_out = width is not None and max(map(len, lines)) > width
+    if left_out:
+        lines = _table(comparison, ideals=False)
+    values = (
+        f"SYNTHETIC values: {comparison.source}" if comparison.synthetic else f"values: {comparison.source}"
+    )
+    title = [
+        f"{comparison.workload} on {len(comparison.points)} designs, {comparison.bits} bit, compute only"
+    ]
+    more = ["the ideal of each kind of layer is in --json and --csv"] if left_out else []
+    return "\n".join(
+        [*wrapped([*title, values], width), "", *lines, "", *wrapped([*notes(comparison), *more], width)]
+    )
+
+
+def _table(comparison: DesignComparison, *, ideals: bool) -> list[str]:
     kinds = comparison.kinds()
     columns = [Column("design", left=True), Column("configuration", left=True), Column("peak", "MAC/cyc")]
     for kind in kinds:
-        columns += [Column(HEADS[kind], "times"), Column("ideal", "times")]
+        columns += [Column(HEADS[kind], "times"), Column("ideal", "times")][: 1 + ideals]
     columns += [
         Column("all", "times"),
         Column("ideal", "times"),
@@ -39,27 +65,13 @@ def design_table(comparison: DesignComparison, width: int | None = WIDTH) -> str
     for point in comparison.points:
         row = [point.name, point.label, "-" if point.peak is None else f"{point.peak:,}"]
         for kind in kinds:
-            row += _pair(point.summary(kind))
+            row += _pair(point.summary(kind))[: 1 + ideals]
         total = point.summary()
         row += [*_pair(total), f"{total.cycles:,}", f"{total.baseline_cycles:,}" if point.peak else "-"]
         if refusing:
             row.append(str(total.refused or "-"))
         rows.append(row)
-    values = (
-        f"SYNTHETIC values: {comparison.source}" if comparison.synthetic else f"values: {comparison.source}"
-    )
-    title = [
-        f"{comparison.workload} on {len(comparison.points)} designs, {comparison.bits} bit, compute only"
-    ]
-    return "\n".join(
-        [
-            *wrapped([*title, values], width),
-            "",
-            *text_table(columns, rows, gap=" " if len(kinds) > 2 else "  "),
-            "",
-            *wrapped(notes(comparison), width),
-        ]
-    )
+    return text_table(columns, rows, gap=" " if len(kinds) > 2 else "  ")
 
 
 def notes(comparison: DesignComparison) -> list[str]:
@@ -83,13 +95,13 @@ def notes(comparison: DesignComparison) -> list[str]:
 
 
 def design_csv(comparison: DesignComparison) -> str:
-    """A line a design and layer, kind of layer, and total."""
+    """A line a design and layer (steps of a recurrence together), kind of layer, and total."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
     for point in comparison.points:
         own = [point.name, point.label, point.peak]
-        for layer in point.layers:
+        for layer in point.lines():
             alone = Summary(
                 1, 0, layer.macs, layer.baseline_cycles or 0, layer.cycles or 0, layer.ideal_cycles
             )
@@ -132,4 +144,6 @@ def _pair(summary: Summary) -> list[str]:
 def _times(ratio: float | None) -> str:
     if ratio is None:
         return "-"
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
+    if ratio >= 0.1:
+        return f"{ratio:.2f}"
+    return f"{ratio:.3f}" if ratio >= 0.001 else f"{ratio:.1g}"

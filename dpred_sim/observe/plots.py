@@ -9,7 +9,7 @@ from typing import Any
 from dpred_sim.errors import InputError, MissingExtra
 
 FORMATS = (".png", ".svg")
-COLOURS = ("#4477aa", "#ccbb44", "#228833", "#aa3377")
+COLOURS = ("#4477aa", "#ccbb44", "#228833", "#aa3377", "#66ccee", "#bbbbbb")
 LOG_FROM = 20.0
 """Values further apart than this ratio are drawn on a logarithmic axis."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from dpred_sim.observe.comparison import COMPUTES, MEMORIES, STORAGES, Comparison, Memory, Storage
-from dpred_sim.simulation.result import LayerResult, RunResult
+from dpred_sim.simulation.result import LayerResult, RunResult, Traffic
 from dpred_sim.units import format_time
 
 GAP = "  "
@@ -61,7 +62,7 @@ def run_title(result: RunResult) -> list[str]:
 
 
 def layer_table(result: RunResult, width: int | None = None) -> str:
-    """The table of a run, a line a layer and the total.
+    """The table of a run, a line a layer and the total; steps of one recurrence share a line.
 
     `width` is what the terminal offers: a table that is wider counts in kcycles and MiB, then cuts layer
     names in the middle. None means no limit.
@@ -71,7 +72,7 @@ def layer_table(result: RunResult, width: int | None = None) -> str:
         lines = _layer_lines(result, kilo=True, name_width=40)
         excess = _widest(lines) - width
         if excess > 0:
-            longest = max((len(short_name(layer.name, 40)) for layer in result.layers), default=0)
+            longest = max((len(short_name(layer.name, 40)) for layer in folded(result.layers)), default=0)
             lines = _layer_lines(result, kilo=True, name_width=max(NAME_LEAST, longest - excess))
     title, totals = wrapped(run_title(result), width), wrapped(totals_lines(result), width)
     return "\n".join([*title, "", *lines, "", *totals])
@@ -95,8 +96,46 @@ def _layer_lines(result: RunResult, *, kilo: bool, name_width: int) -> list[str]
         Column("act.", "bit"),
         Column("wgt.", "bit"),
     ]
-    rows = [_layer_row(layer, kilo=kilo, name_width=name_width) for layer in result.layers]
+    rows = [_layer_row(layer, kilo=kilo, name_width=name_width) for layer in folded(result.layers)]
     return text_table(columns, [*rows, _total_row(result, kilo=kilo)], 1, " " if kilo else GAP)
+
+
+def folded(layers: Sequence[LayerResult]) -> list[LayerResult]:
+    """The layers, with the steps of each recurrence added up to one called "name x steps".
+
+    Mean widths are weighted by multiply-accumulates; what limits most of the cycles limits them all.
+    """
+    lines: list[LayerResult] = []
+    for (family, item), members in groupby(layers, key=lambda layer: (layer.family, layer.item)):
+        steps = list(members)
+        if not family or len(steps) == 1:
+            lines += steps
+            continue
+        waits: dict[str, int] = {}
+        traffic: dict[str, Traffic] = {}
+        for step in steps:
+            for reason, count in step.stall_cycles.items():
+                waits[reason] = waits.get(reason, 0) + count
+            for kind, moved in step.traffic.items():
+                traffic[kind] = traffic.get(kind, Traffic()) + moved
+        lines.append(
+            replace(
+                steps[0],
+                name=f"{family} x {len(steps)}" + (f" #{item}" if item else ""),
+                end_ps=steps[-1].end_ps,
+                cycles=sum(step.cycles for step in steps),
+                compute_cycles=sum(step.compute_cycles for step in steps),
+                ideal_cycles=sum(step.ideal_cycles for step in steps),
+                stall_cycles=waits,
+                bound_by=_limits(steps)[0][0],
+                macs=sum(step.macs for step in steps),
+                passes=sum(step.passes for step in steps),
+                traffic=traffic,
+                mean_width_activations=_mean_by_macs([(s.mean_width_activations, s.macs) for s in steps]),
+                mean_width_weights=_mean_by_macs([(s.mean_width_weights, s.macs) for s in steps]),
+            )
+        )
+    return lines
 
 
 def _layer_row(layer: LayerResult, *, kilo: bool, name_width: int) -> list[str]:
@@ -201,8 +240,12 @@ def stall_cycles(layer: LayerResult) -> int:
 
 def limits_by_cycles(result: RunResult) -> list[tuple[str, int, int]]:
     """(what limits, layers, cycles) by falling cycles."""
+    return _limits(result.layers)
+
+
+def _limits(layers: Sequence[LayerResult]) -> list[tuple[str, int, int]]:
     found: dict[str, list[int]] = {}
-    for layer in result.layers:
+    for layer in layers:
         entry = found.setdefault(layer.bound_by, [0, 0])
         entry[0] += 1
         entry[1] += layer.cycles

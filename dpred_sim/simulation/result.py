@@ -22,6 +22,15 @@ class Traffic:
     raw_read_bytes: int = 0
     raw_write_bytes: int = 0
 
+    def __add__(self, other: Traffic) -> Traffic:
+        """Both together."""
+        return Traffic(
+            self.read_bytes + other.read_bytes,
+            self.write_bytes + other.write_bytes,
+            self.raw_read_bytes + other.raw_read_bytes,
+            self.raw_write_bytes + other.raw_write_bytes,
+        )
+
     @property
     def stored(self) -> int:
         """Bytes moved, both directions."""
@@ -63,6 +72,11 @@ class LayerResult:
     mean_width_weights: float | None
     family: str = ""
     """What steps of one recurrence have in common; empty for every other layer."""
+
+    @property
+    def item(self) -> str:
+        """Which input of a batch, as its name says; empty for a single one."""
+        return self.name.partition("#")[2]
 
     @property
     def offchip_bytes(self) -> int:

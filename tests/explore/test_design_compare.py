@@ -6,13 +6,17 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 
 from dpred_sim.cli.main import main
 from dpred_sim.designs.base import DESIGNS
 from dpred_sim.explore.design_points import compare_designs
-from dpred_sim.explore.design_tables import design_table
-from tests.networks import random_workload
+from dpred_sim.explore.design_tables import design_csv, design_table
+from dpred_sim.workload.layer import Layer
+from dpred_sim.workload.network import Network
+from dpred_sim.workload.workload import Workload
+from tests.networks import random_workload, spiky
 
 NAMES = ["dadiannao", "stripes", "dpred_stripes", "pragmatic", "laconic", "cnvlutin", "tartan", "loom"]
 
@@ -66,6 +70,47 @@ def test_kinds_add_up(comparison):
         parts = [point.summary(kind) for kind in comparison.kinds()]
         assert sum(part.cycles for part in parts) == point.summary().cycles
         assert sum(part.macs for part in parts) == point.summary().macs
+
+
+def sequence(steps: int = 6) -> Workload:
+    """An LSTM, a linear layer, and a product of two of its outputs."""
+    rng = np.random.default_rng(4)
+    network = Network()
+    hidden, scores = (spiky(rng, (steps, width), 16, True) for width in (20, steps))
+    weights = [spiky(rng, (4 * 20, depth), 16, True) for depth in (24, 20)]
+    name = network.lstm("rnn", spiky(rng, (steps, 24), 16, False), *weights, hidden)
+    keys = spiky(rng, (steps, 20), 16, True)
+    network.add(Layer.linear("keys", hidden, spiky(rng, (20, 20), 16, True), keys), name)
+    network.add(Layer.matmul("scores", hidden, keys, scores), name, second="keys")
+    return Workload("sequence", network, 16, source="random values", synthetic=True)
+
+
+def test_recurrent_layers_and_products_are_kinds_of_their_own():
+    workload = sequence()
+    found = compare_designs(workload, ["dadiannao", "stripes", "scnn"])
+    assert found.kinds() == ["fc", "recurrent", "matmul"]
+    for point in found.points:
+        kinds = {layer.layer: layer.kind for layer in point.layers}
+        steps = {f"rnn.h[{step}]": "recurrent" for step in range(6)}
+        assert kinds == {"rnn.x": "fc", **steps, "keys": "fc", "scores": "matmul"}
+        assert [line.layer for line in point.lines()] == ["rnn.x", "rnn.h x 6", "keys", "scores"]
+        line = point.lines()[1]
+        own = [layer for layer in point.layers if layer.kind == "recurrent"]
+        assert line.cycles == sum(layer.cycles for layer in own)
+        assert line.ideal_cycles == pytest.approx(sum(layer.ideal_cycles for layer in own))
+        assert line.cycles == point.summary("recurrent").cycles
+    names = [row["name"] for row in csv.DictReader(io.StringIO(design_csv(found)))]
+    assert names.count("rnn.h x 6") == 3 and "rnn.h[0]" not in names
+
+
+def test_kinds_go_without_their_ideals_where_the_table_is_too_wide():
+    found = compare_designs(sequence(), ["dadiannao", "stripes"])
+    wide, narrow = design_table(found, None), design_table(found, 80)
+    head = next(line for line in wide.splitlines() if line.startswith("design"))
+    short = next(line for line in narrow.splitlines() if line.startswith("design"))
+    assert (head.count("ideal"), short.count("ideal")) == (4, 1)
+    assert "recurrent" in short and "matmul" in short
+    assert "the ideal of each kind of layer" in narrow and "the ideal of each kind" not in wide
 
 
 def test_a_refusal_is_reported_and_left_out_of_both_sums(monkeypatch):
