@@ -10,34 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.cache import SCHEMA, cache_folder
 from dpred_sim.errors import InputError
-from dpred_sim.workload.images import Preprocessing, load_photo
-from dpred_sim.workload.importers.onnx_model import (
-    InputSpec,
-    Model,
-    fit_array,
-    fold,
-    import_onnx,
-    read_model,
-    sha256_file,
-)
+from dpred_sim.workload.images import Preprocessing
+from dpred_sim.workload.importers.onnx_model import Model, fold, import_onnx, read_model, sha256_file
+from dpred_sim.workload.importers.onnx_quantised import Native, in_real_numbers
+from dpred_sim.workload.inputs import Feed, InputSpec, read_feed
 from dpred_sim.workload.record import DAMAGED, Record, open_record, write_record
 
-CAPTURE = 1
-"""Part of every key: raise it when layers or values of a capture change their meaning."""
+if TYPE_CHECKING:
+    from dpred_sim.workload.importers.onnx_layers import Planned, Weights
 
-ARRAYS = (".npy", ".npz")
-"""Suffixes of inputs that are arrays; anything else is a photo."""
+CAPTURE = 2
+"""Part of every key: raise it when layers or values of a capture change their meaning."""
 
 
 class Arrays(Protocol):
@@ -155,91 +149,125 @@ def external_files_match(description: Mapping[str, Any], subject: Subject) -> bo
     return all((folder / name).is_file() and sha256_file(folder / name) == sha for name, sha in files)
 
 
-def _make(subject: Subject) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
-    from dpred_sim.workload.importers.onnx_graph import Graph
-    from dpred_sim.workload.importers.onnx_layers import plan_layers
+class Captor:
+    """A model made ready for inputs of one shape: runs it and gives every stored tensor.
 
-    model = read_model(subject.model())
-    if not subject.inputs:
-        raise InputError("real values need an input: give --input FILE", file=model.path)
-    feeds = read_inputs(model.spec, subject)
-    folded = fold(model, feeds[0].shape)
-    graph = Graph(model, folded, feeds[0])
-    plan = plan_layers(graph, subject.renames)
-    arrays: dict[str, NDArray[np.float32]] = {}
-    ranges: dict[str, tuple[float, float]] = {}
-    tensors = [layer.tensor for layer in plan.layers]
-    for i, feed in enumerate(feeds):
-        found = graph.runner.run(tensors, {model.spec.name: feed})
-        for layer, value in zip(plan.layers, found, strict=True):
-            low, high = _range(model.path, layer.name, value)
-            before = ranges.get(layer.name, (low, high))
-            ranges[layer.name] = (min(low, before[0]), max(high, before[1]))
-            if i == 0:
-                stored = np.empty(value.size, dtype=np.float32)
-                stored[layer.positions.ravel()] = value.ravel()
-                arrays[f"activations/{layer.name}"] = stored.reshape(layer.shape)
-    weights = {}
-    for layer in plan.layers:
-        if layer.weights is not None:
-            values = arrays[f"weights/{layer.name}"] = layer.weights.values
-            weights[layer.name] = _about(values.shape, float(values.min()), float(values.max()))
-    description = {
-        "key": subject.key,
-        "layers": [{"name": layer.name, **layer.settings} for layer in plan.layers if layer.settings],
-        "activations": {layer.name: _about(layer.shape, *ranges[layer.name]) for layer in plan.layers},
-        "weights": weights,
-        "outputs": plan.outputs,
-        "files": [[name, sha256_file(model.path.parent / name)] for name in model.files],
-        "versions": versions(),
-    }
-    # Through JSON, so that a capture made now and one from the cache are the same.
-    return json.loads(json.dumps(description, sort_keys=True)), arrays
+    `feeds` are the inputs of the subject as the model reads them. Raises InputError for what is wrong
+    with model or inputs; MissingExtra.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        from dpred_sim.workload.importers.onnx_graph import Graph
+        from dpred_sim.workload.importers.onnx_layers import plan_layers
+
+        self.subject = subject
+        self.model, self.folded, self.feeds, natives = folded_model(subject)
+        self.graph = Graph(self.model, self.folded, self.feeds[0])
+        self.plan = plan_layers(self.graph, subject.renames, natives)
+
+    def tensors(self, feed: Feed) -> Iterator[tuple[Planned, NDArray[np.float32]]]:
+        """The stored tensors of one input, in the order of the plan; raises InputError for NaN."""
+        names = [layer.tensor for layer in self.plan.layers]
+        fed = {name: array for name, array in feed.items() if name in self.graph.inputs}
+        found = dict(zip(names, self.graph.runner.run(names, fed), strict=True))
+        last = {name: i for i, name in enumerate(names)}
+        for i, layer in enumerate(self.plan.layers):
+            value = found[layer.tensor] if i < last[layer.tensor] else found.pop(layer.tensor)
+            yield layer, layer.arrange(value)
+
+    def weights(self) -> Iterator[tuple[str, Weights]]:
+        """The weights of every layer that has some."""
+        return ((layer.name, layer.weights) for layer in self.plan.layers if layer.weights is not None)
+
+    def describe(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+        """The description of a capture with these ranges of the stored tensors, JSON-ready."""
+        layers = self.plan.layers
+        activations = {}
+        for layer in layers:
+            activations[layer.name] = _about(layer.shape, *ranges[layer.name], layer.native)
+        weights = {
+            name: _about(w.values.shape, float(w.values.min()), float(w.values.max()), w.native)
+            for name, w in self.weights()
+        }
+        folder = self.model.path.parent
+        description = {
+            "key": self.subject.key,
+            "layers": [{"name": layer.name, **layer.settings} for layer in layers if layer.settings],
+            "activations": activations,
+            "weights": weights,
+            "outputs": self.plan.outputs,
+            "files": [[name, sha256_file(folder / name)] for name in self.model.files],
+            "versions": versions(),
+        }
+        # Through JSON, so that a capture made now and one from the cache are the same.
+        found: dict[str, Any] = json.loads(json.dumps(description, sort_keys=True))
+        return found
 
 
-def read_inputs(spec: InputSpec, subject: Subject) -> list[NDArray[Any]]:
-    """All inputs of a subject as the model reads them; they must have one shape."""
-    feeds = [read_input(spec, item.path(), subject.preprocessing) for item in subject.inputs]
-    for item, feed in zip(subject.inputs, feeds, strict=True):
-        if feed.shape != feeds[0].shape:
+class Ranges(dict[str, tuple[float, float]]):
+    """Lowest and highest value of each stored tensor, over all inputs so far."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def include(self, name: str, values: NDArray[Any]) -> None:
+        """Widen the range of a tensor; raises InputError for values that are not finite."""
+        low, high = float(values.min()), float(values.max())
+        if not np.isfinite(low + high):
             raise InputError(
-                "all inputs must have the same shape",
-                file=item.name,
-                found=feed.shape,
-                allowed=feeds[0].shape,
+                "values are not finite (NaN or infinity)", file=self.path, field=f"outputs of {name!r}"
             )
+        before = self.get(name, (low, high))
+        self[name] = (min(low, before[0]), max(high, before[1]))
+
+
+def _make(subject: Subject) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    captor = Captor(subject)
+    arrays: dict[str, NDArray[np.float32]] = {}
+    ranges = Ranges(captor.model.path)
+    for i, feed in enumerate(captor.feeds):
+        for layer, values in captor.tensors(feed):
+            ranges.include(layer.name, values)
+            if i == 0:
+                arrays[f"activations/{layer.name}"] = values
+    for name, weights in captor.weights():
+        arrays[f"weights/{name}"] = weights.values
+    return captor.describe(ranges), arrays
+
+
+def read_inputs(specs: Sequence[InputSpec], subject: Subject) -> list[Feed]:
+    """All inputs of a subject as the model reads them; they must have one shape."""
+    feeds = [read_feed(specs, item.path(), subject.preprocessing) for item in subject.inputs]
+    for item, feed in zip(subject.inputs, feeds, strict=True):
+        for name, array in feed.items():
+            if array.shape != feeds[0][name].shape:
+                raise InputError(
+                    "all inputs must have the same shape",
+                    file=item.name,
+                    field=name if len(feed) > 1 else None,
+                    found=array.shape,
+                    allowed=feeds[0][name].shape,
+                )
+            if array.ndim == 0 and array != feeds[0][name]:
+                raise InputError(
+                    "single numbers must be the same in all inputs",
+                    file=item.name,
+                    field=name,
+                    found=array.item(),
+                    allowed=feeds[0][name].item(),
+                )
     return feeds
 
 
-def read_input(spec: InputSpec, path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
-    """One input: an array (.npy, .npz without pickled objects), else a photo. Raises InputError."""
-    if path.suffix.lower() not in ARRAYS:
-        return fit_array(path, spec, load_photo(path, spec.shape, preprocessing))
-    try:
-        found = np.load(path, allow_pickle=False)
-    except Exception as error:
-        raise InputError("not an array that numpy reads without pickle", file=path) from error
-    if isinstance(found, np.ndarray):
-        return fit_array(path, spec, found)
-    with found:
-        names = list(found.files)
-        name = spec.name if spec.name in names else names[0] if len(names) == 1 else None
-        if name is None:
-            raise InputError(
-                "which array is the input?", file=path, found=names, allowed=f"one, or {spec.name!r}"
-            )
-        try:
-            array = found[name]
-        except Exception as error:
-            raise InputError("not an array that numpy reads without pickle", file=path, field=name) from error
-    return fit_array(path, spec, array)
-
-
-def folded_model(subject: Subject) -> tuple[Model, Any, list[NDArray[Any]]]:
-    """The model, the folded model for the shape of the inputs, and the inputs."""
+def folded_model(subject: Subject) -> tuple[Model, Any, list[Feed], dict[str, Native]]:
+    """The model, the folded model for the shape of the inputs, the inputs, and the model's 8-bit formats."""
     model = read_model(subject.model())
-    feeds = read_inputs(model.spec, subject)
-    return model, fold(model, feeds[0].shape), feeds
+    if not subject.inputs:
+        raise InputError("real values need an input: give --input FILE", file=model.path)
+    feeds = read_inputs(model.specs, subject)
+    natives = in_real_numbers(model.path, model.proto)
+    return model, fold(model, feeds[0]), feeds, natives
 
 
 def versions() -> dict[str, str]:
@@ -248,12 +276,6 @@ def versions() -> dict[str, str]:
     return {"onnx": onnx.__version__, "onnxruntime": ort.__version__, "numpy": np.__version__}
 
 
-def _range(path: Path, name: str, value: NDArray[Any]) -> tuple[float, float]:
-    low, high = float(value.min()), float(value.max())
-    if not np.isfinite(low + high):
-        raise InputError("values are not finite (NaN or infinity)", file=path, field=f"outputs of {name!r}")
-    return low, high
-
-
-def _about(shape: tuple[int, ...], low: float, high: float) -> dict[str, Any]:
-    return {"shape": list(shape), "low": low, "high": high}
+def _about(shape: tuple[int, ...], low: float, high: float, native: Native | None) -> dict[str, Any]:
+    about: dict[str, Any] = {"shape": list(shape), "low": low, "high": high}
+    return about if native is None else {**about, "native": native.to_dict()}

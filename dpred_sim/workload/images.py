@@ -14,16 +14,26 @@ from numpy.typing import NDArray
 from dpred_sim.errors import InputError, MissingExtra, nearest
 
 ORDERS = ("RGB", "BGR")
+FITS = ("stretch", "cover", "contain")
+FILTERS = ("bilinear", "nearest", "bicubic", "lanczos")
+LAYOUTS = ("CHW", "HWC")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photo becomes a network's input.
+    """How a photo or a sound becomes a network's input.
 
-    The whole photo is resized (bilinear) to `resize` (height, width), or to what the network reads;
-    the middle of that, as large as the network reads, is cut out; then
+    The whole photo is resized to `resize` (height, width), or to what the network reads; the middle of
+    that, as large as the network reads (or `crop` where it reads any size), is cut out; then
     `(value * scale - mean) / deviation` a channel, in `order`, with values 0 to 255 before.
     The default gives RGB values from 0 to 1.
+
+    `fit` says what becomes of a photo of other proportions: `stretch` distorts it, `cover` keeps its
+    proportions and lets it hang over, `contain` keeps them and fills up with `fill` (0 to 255).
+    `filter` is the resampling, `layout` where the channels are when the model's shape leaves it open.
+
+    A sound has the sample `rate` (Hz; None: any), is cut to its first `samples`, and to frames of
+    `frame` samples `hop` apart where `frame` is given.
     """
 
     resize: tuple[int, int] | None = None
@@ -31,11 +41,26 @@ class Preprocessing:
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
+    crop: tuple[int, int] | None = None
+    fit: str = "stretch"
+    fill: int = 0
+    filter: str = "bilinear"
+    layout: str | None = None
+    rate: int | None = None
+    samples: int | None = None
+    frame: int | None = None
+    hop: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, JSON-ready."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        """The settings, JSON-ready; what was added later is there only when it is set."""
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        later = [item for item in fields(self) if item.name not in FIRST_KEYS]
+        unset = {item.name for item in later if getattr(self, item.name) == item.default}
+        return {key: value for key, value in plain.items() if key not in unset}
 
+
+FIRST_KEYS = ("resize", "order", "scale", "mean", "deviation")
+"""Always written, so that hashes of earlier captures hold."""
 
 SUFFIX = ".preprocessing.json"
 """Preprocessing beside a model is called after it: `net.onnx`, `net.preprocessing.json`."""
@@ -48,7 +73,7 @@ def preprocessing_beside(model: Path) -> Preprocessing:
 
 
 def read_preprocessing(path: Path) -> Preprocessing:
-    """Preprocessing from a JSON file with some of the keys resize, order, scale, mean, deviation.
+    """Preprocessing from a JSON file with some of the fields of `Preprocessing`.
 
     Raises InputError for what is no JSON object, an unknown key and a value of the wrong kind.
     """
@@ -60,6 +85,11 @@ def read_preprocessing(path: Path) -> Preprocessing:
         raise InputError(error.msg, file=path, line=error.lineno, column=error.colno) from error
     except UnicodeDecodeError as error:
         raise InputError("not UTF-8 text", file=path) from error
+    return preprocessing_from(found, path)
+
+
+def preprocessing_from(found: Any, path: Path) -> Preprocessing:
+    """Preprocessing from a JSON object; `path` is the file that errors name. Raises InputError."""
     allowed = [field.name for field in fields(Preprocessing)]
     if not isinstance(found, dict):
         raise InputError("not a JSON object", file=path, allowed=allowed)
@@ -67,16 +97,26 @@ def read_preprocessing(path: Path) -> Preprocessing:
         if key not in allowed:
             raise InputError(f"unknown key{nearest(key, allowed)}", file=path, found=key, allowed=allowed)
     values: dict[str, Any] = {}
-    if found.get("resize") is not None:
-        values["resize"] = _numbers(path, "resize", found["resize"], int, (2,))
-        if min(values["resize"]) < 1:
-            raise InputError("not a size", file=path, field="resize", found=found["resize"])
-    if "order" in found:
-        if found["order"] not in ORDERS:
-            raise InputError(
-                "order of colours", file=path, field="order", found=found["order"], allowed=ORDERS
-            )
-        values["order"] = found["order"]
+    for key in ("resize", "crop"):
+        if found.get(key) is not None:
+            values[key] = _numbers(path, key, found[key], int, (2,))
+            if min(values[key]) < 1:
+                raise InputError("not a size", file=path, field=key, found=found[key])
+    for key, among, what in (
+        ("order", ORDERS, "order of colours"),
+        ("fit", FITS, "unknown fit"),
+        ("filter", FILTERS, "unknown filter"),
+        ("layout", LAYOUTS, "unknown layout"),
+    ):
+        if found.get(key) is not None:
+            if found[key] not in among:
+                raise InputError(what, file=path, field=key, found=found[key], allowed=among)
+            values[key] = found[key]
+    for key in ("rate", "samples", "frame", "hop", "fill"):
+        if found.get(key) is not None:
+            (values[key],) = _numbers(path, key, [found[key]], int, (1,))
+            if values[key] < (key != "fill"):
+                raise InputError("not a positive number", file=path, field=key, found=found[key])
     if "scale" in found:
         (values["scale"],) = _numbers(path, "scale", [found["scale"]], (int, float), (1,))
     for key in ("mean", "deviation"):
@@ -107,7 +147,7 @@ def load_photo(path: Path, shape: Sequence[int | None], preprocessing: Preproces
     A height or width of None is taken from the photo (or from `preprocessing.resize`). Raises
     InputError for a file that is no image and for a shape that is not an image's; MissingExtra.
     """
-    first, channels, size = _image_shape(path, shape)
+    first, channels, size = _image_shape(path, shape, preprocessing.layout)
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
@@ -123,9 +163,20 @@ def load_photo(path: Path, shape: Sequence[int | None], preprocessing: Preproces
         raise
     except Exception as error:
         raise InputError("not an image that can be decoded", file=path) from error
-    height, width = preprocessing.resize or (size[0] or image.height, size[1] or image.width)
-    image = image.resize((width, height), resample=Image.Resampling.BILINEAR)
-    wanted = (size[0] or height, size[1] or width)
+    given = preprocessing.crop or (None, None)
+    height, width = preprocessing.resize or (
+        size[0] or given[0] or image.height,
+        size[1] or given[1] or image.width,
+    )
+    filter = getattr(Image.Resampling, preprocessing.filter.upper())
+    if preprocessing.fit == "contain":
+        grey = (preprocessing.fill,) * channels if channels > 1 else preprocessing.fill
+        image = ImageOps.pad(image, (width, height), method=filter, color=grey)
+    elif preprocessing.fit == "cover":
+        image = ImageOps.fit(image, (width, height), method=filter)
+    else:
+        image = image.resize((width, height), resample=filter)
+    wanted = (size[0] or given[0] or height, size[1] or given[1] or width)
     if wanted[0] > height or wanted[1] > width:
         raise InputError(
             "the resized photo is smaller than the model's input",
@@ -154,13 +205,17 @@ def load_photo(path: Path, shape: Sequence[int | None], preprocessing: Preproces
     return np.ascontiguousarray(array.transpose(2, 0, 1) if first else array)[None]
 
 
-def _image_shape(path: Path, shape: Sequence[int | None]) -> tuple[bool, int, tuple[int | None, int | None]]:
+def _image_shape(
+    path: Path, shape: Sequence[int | None], layout: str | None
+) -> tuple[bool, int, tuple[int | None, int | None]]:
     """(channels come first, channels, (height, width)) of a network's input."""
     if len(shape) == 4:
-        if shape[1] in (1, 3):
-            return True, shape[1], (shape[2], shape[3])
-        if shape[3] in (1, 3):
-            return False, shape[3], (shape[1], shape[2])
+        for first, place, size in ((True, 1, (shape[2], shape[3])), (False, 3, (shape[1], shape[2]))):
+            channels = shape[place]
+            if layout == LAYOUTS[not first] and channels is None:
+                return first, 3, size
+            if channels in (1, 3) and layout in (None, LAYOUTS[not first]):
+                return first, channels, size
     raise InputError(
         "the model does not read an image: give an .npy file",
         file=path,

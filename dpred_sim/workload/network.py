@@ -180,8 +180,9 @@ class Network:
         return View(source, cut, lambda values: values.reshape(shape)[top:bottom, ..., first:last])
 
     def given(self, name: str, tensor: TensorSource) -> str:
-        """Declare a tensor that is off chip at the start, like the input; returns its name."""
-        self._check_name(name)
+        """Declare a tensor that is off chip at the start, the input or one like it; returns its name."""
+        if name != INPUT or INPUT in self._written:
+            self._check_name(name)
         self._written[name] = tuple(tensor.shape)
         self._made[name] = tensor
         return name
@@ -258,6 +259,8 @@ class Network:
         gates: int,
         reads: str | None = None,
         initial: TensorSource | None = None,
+        reverse: bool = False,
+        initial_name: str | None = None,
     ) -> str:
         """Append the steps of a recurrence and return the name of its hidden states.
 
@@ -265,7 +268,9 @@ class Network:
         t to the product of `weights` (gates * H, H) with the hidden state before, and post-processing
         makes row t of `outputs` (T, H) of that. Rows of both are by unit: all gates of a unit side by
         side. Steps are called `name.h[t]` and share `weights`; the hidden states together are `name`.
-        `initial` is the state before the first step (1, H), zero by default. Raises InputError.
+        `initial` is the state before the first step (1, H), zero by default; `initial_name` is the tensor
+        that holds it, where it is not one of its own. With `reverse` steps go from the last row to the
+        first. Raises InputError.
         """
         if reads is None:
             reads = self.nodes[-1].name if self.nodes else INPUT
@@ -282,15 +287,16 @@ class Network:
             )
         if initial is None:
             initial = Tensor(np.zeros((1, units), np.int64), outputs.bits, outputs.signed, outputs.precision)
-        state, before = initial, self.given(f"{name}.h[-1]", initial)
+        state = initial
+        before = self.given(f"{name}.h[-1]", initial) if initial_name is None else initial_name
         written: list[str] = []
-        for step in range(steps):
+        for step in reversed(range(steps)) if reverse else range(steps):
             made = row(outputs, step)
             layer = Layer.linear(f"{name}.h[{step}]", state, weights, made, gates=gates)
             before = self.add(layer, before, shortcut=reads, shortcut_row=step, family=f"{name}.h")
             written.append(before)
             state = made
-        return self.stack(name, written, outputs)
+        return self.stack(name, written[::-1] if reverse else written, outputs)
 
     def lstm(
         self,

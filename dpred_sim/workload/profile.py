@@ -2,9 +2,7 @@
 
 A profile is a JSON file, committed with a model or kept beside it. It fixes for each stored tensor and
 each layer's weights the precision (sign included), whether values are signed, and the largest
-magnitude, so that the integers made with it depend on nothing else. `profile_search` makes one:
-
-    python -m dpred_sim.workload.profile MODEL.onnx --input A.png --input B.png --out MODEL.profile.json
+magnitude, so that the integers made with it depend on nothing else. `dpred-sim profile` makes one.
 """
 
 from __future__ import annotations
@@ -127,9 +125,3 @@ def _format(path: Path, field: str, value: Any) -> Format:
             allowed='{"precision": 1..16 (2..16 signed), "signed": true or false, "limit": a magnitude}',
         )
     return Format(precision, signed, limit)
-
-
-if __name__ == "__main__":
-    from dpred_sim.workload.profile_search import main
-
-    raise SystemExit(main())

@@ -31,7 +31,7 @@ from dpred_sim.workload.capture import (
     key_of,
 )
 from dpred_sim.workload.layer import Layer, Pool
-from dpred_sim.workload.network import Network
+from dpred_sim.workload.network import INPUT, Network, Part
 from dpred_sim.workload.profile import Format, Profile
 from dpred_sim.workload.record import DAMAGED, open_record, write_record
 from dpred_sim.workload.workload import Workload
@@ -40,11 +40,12 @@ RULES = ("profiled", "full_range", "common")
 """How a tensor's format is found.
 
 `profiled`: precision and range of a profile (at 8 bits its range alone); without a profile as
-`full_range`. `full_range`: all `bits` for the range of each tensor. `common`: at 16 bits one
-fixed-point format for all weights and one for all activations; at 8 bits as `full_range`.
+`full_range`. `full_range`: all `bits` for the range of each tensor over all inputs. `common`: at 16
+bits one fixed-point format for all weights and one for all activations; at 8 bits as `full_range`.
+What the model itself stores in 8 bits stays as it is, at 8 bits and with `profiled`.
 """
 
-QUANTISED = 1
+QUANTISED = 2
 """Part of every key: raise it when the integers of a capture change."""
 
 KINDS = ("activations", "weights")
@@ -127,21 +128,54 @@ def _quantise(values: Values) -> Arrays:
     for kind in KINDS:
         for name, about in description[kind].items():
             array = captured.read(f"{kind}/{name}")
-            fmt = _format(values, description, kind, name)
-            made = quantise(array, fmt, values.bits, name)
+            made = as_stored(array, about, values.bits) if _keeps(values, about) else None
+            if made is not None:
+                about["as_stored"] = True
+                limit = np.inf
+            else:
+                fmt = _format(values, description, kind, name)
+                made, limit = quantise(array, fmt, values.bits, name), fmt.limit
             arrays[f"{kind}/{name}"] = made.tensor.values
             about.update(
                 signed=made.tensor.signed,
                 precision=made.tensor.precision,
-                scale=made.scale,
+                scale=about["native"]["scale"] if about.get("as_stored") else made.scale,
             )
-            most = max(most, _saturated(array, fmt.limit, made))
+            most = max(most, _saturated(array, limit, made))
     description["most_saturated"] = most
     try:
         write_record(values.path, description, arrays)
     except OSError as error:
         print(f"the cache cannot be written, the integers are not kept: {error}", file=sys.stderr)
     return InMemory(json.loads(json.dumps(description, sort_keys=True)), arrays)
+
+
+def _keeps(values: Values, about: Mapping[str, Any]) -> bool:
+    """Whether a tensor that the model stores in 8 bits stays as it is."""
+    return "native" in about and (values.bits == 8 or values.rule == "profiled")
+
+
+def as_stored(array: NDArray[Any], about: Mapping[str, Any], bits: int) -> Quantised | None:
+    """The integers that the model itself stores, less their zero point; None where they need more bits.
+
+    An asymmetric tensor can need 9 bits once it is relative to zero.
+    """
+    steps = np.array(about["native"]["scale"], dtype=np.float64).reshape(-1, *[1] * (array.ndim - 1))
+    if steps.size == 1:
+        steps = steps.reshape(())
+    whole = np.rint(array / steps).astype(np.int64)
+    low, high = int(whole.min()), int(whole.max())
+    if steps.size == 1:
+        # The range over all inputs decides, as it does for every other format.
+        low = min(low, round(about["low"] / float(steps)))
+        high = max(high, round(about["high"] / float(steps)))
+    signed = low < 0
+    needed = max(high.bit_length(), (~low).bit_length() if signed else 0) + signed
+    precision = max(needed, 8)
+    if precision > bits:
+        return None
+    tensor = Tensor(whole, bits=bits, signed=signed, precision=precision)
+    return Quantised(tensor, float(steps.max()))
 
 
 def quantise(array: NDArray[Any], fmt: Format, bits: int, name: str) -> Quantised:
@@ -195,32 +229,59 @@ def workload_of(
     tensors: dict[str, dict[str, TensorSource]]
     tensors = {kind: {n: reader.tensor(kind, n) for n in description[kind]} for kind in KINDS}
     network = Network()
+    if INPUT in tensors["activations"]:
+        network.given(INPUT, tensors["activations"][INPUT])
     for settings in description["layers"]:
-        if settings["kind"] == "recurrence":
-            _recurrence(network, settings, tensors["activations"], tensors["weights"])
-            continue
-        layer = _layer(settings, tensors["activations"], tensors["weights"])
-        network.add(
-            layer, reads=settings["reads"], shortcut=settings.get("shortcut"), second=settings.get("second")
-        )
+        _enter(network, settings, tensors["activations"], tensors["weights"])
+    kept = [a for kind in KINDS for a in description[kind].values() if "native" in a]
+    if kept:
+        provenance = {
+            **provenance,
+            "tensors_in_8_bits": len(kept),
+            "tensors_as_stored": sum(a.get("as_stored", False) for a in kept),
+        }
     about = {**provenance, "capture_versions": description["versions"]}
     if "most_saturated" in description:
         about["most_saturated"] = description["most_saturated"]
     return Workload(name, network, description["bits"], source, False, about)
 
 
-def _recurrence(
+def _enter(
     network: Network,
     settings: Mapping[str, Any],
     stored: dict[str, TensorSource],
     weights: Mapping[str, TensorSource],
 ) -> None:
-    name = settings["name"]
-    network.recurrence(name, weights[name], stored[name], settings["gates"], settings["reads"])
-    for part in network.stacks[name]:
-        state = network.tensor(part)
-        if state is not None:
-            stored[part] = state
+    """Append what one entry of a description says to the network."""
+    name, kind = settings["name"], settings["kind"]
+    if kind == "given":
+        network.given(name, stored[name])
+    elif kind == "move":
+        parts = [Part(p["name"], tuple(p["rows"]), tuple(p["channels"])) for p in settings["parts"]]
+        network.move(name, parts, stored[name], [stored[part.name] for part in parts])
+    elif kind == "recurrence":
+        initial = settings.get("initial")
+        network.recurrence(
+            name,
+            weights[name],
+            stored[name],
+            settings["gates"],
+            settings["reads"],
+            None if initial is None else stored[initial],
+            settings.get("reverse", False),
+            initial,
+        )
+        for part in network.stacks[name]:
+            state = network.tensor(part)
+            if state is not None:
+                stored[part] = state
+    else:
+        network.add(
+            _layer(settings, stored, weights),
+            reads=settings["reads"],
+            shortcut=settings.get("shortcut"),
+            second=settings.get("second"),
+        )
 
 
 def _layer(

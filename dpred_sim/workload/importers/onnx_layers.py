@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
@@ -12,21 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_geometry import Positions, channel_last, conv_geometry, pooling
-from dpred_sim.workload.importers.onnx_graph import (
-    CLASSIFIERS,
-    POINTWISE,
-    POOLS,
-    VIEWS,
+from dpred_sim.workload.importers.onnx_fusion import (
     Fusion,
-    Graph,
     Stored,
     Tail,
     Value,
     is_residual_add,
     pooled_size,
 )
-from dpred_sim.workload.importers.onnx_recurrent import GATES, by_unit, projection
+from dpred_sim.workload.importers.onnx_geometry import (
+    Windows,
+    conv_settings,
+    is_direct,
+    phases,
+    pooling,
+    unfolded,
+    unfolded_weights,
+    windows,
+)
+from dpred_sim.workload.importers.onnx_graph import Graph
+from dpred_sim.workload.importers.onnx_ops import CLASSIFIERS, DYNAMIC, POOLS, VIEWS
+from dpred_sim.workload.importers.onnx_quantised import Native, native_of
+from dpred_sim.workload.importers.onnx_recurrent import GATES, by_unit, is_reversed, projection
+from dpred_sim.workload.importers.onnx_views import Positions, channel_last, image_of, in_order, moved, same
 from dpred_sim.workload.network import INPUT
 
 Renames = Sequence[tuple[str, str]]
@@ -40,15 +49,17 @@ class Weights:
     values: NDArray[np.float32]
     source: str
     factor: float = 1.0
+    native: Native | None = None
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A layer to be, or the network's input (without settings).
+    """A layer to be, or a tensor that is there at the start (kind `given`; the input has no settings).
 
-    The ONNX tensor `tensor` holds what the layer stores, a tensor of `shape`, in the order `positions`.
+    The ONNX tensor `tensor` holds what the layer stores, a tensor of `shape`: value i of it lies at
+    `positions[i]`, or where there is `gather`, stored value j comes from `gather[j]` (-1: zero).
     `settings` is JSON-ready: kind, operator, reads, and shortcut, stride, padding, dilation, groups,
-    pool where they apply.
+    pool, parts where they apply.
     """
 
     name: str
@@ -57,6 +68,18 @@ class Planned:
     tensor: str
     positions: Positions
     weights: Weights | None = None
+    gather: Positions | None = None
+    native: Native | None = None
+
+    def arrange(self, value: NDArray[Any]) -> NDArray[np.float32]:
+        """The stored tensor, given the ONNX tensor."""
+        flat = value.reshape(-1)
+        if self.gather is not None:
+            kept = np.where(self.gather < 0, 0, flat[self.gather]).astype(np.float32, copy=False)
+            return kept.reshape(self.shape)
+        stored = np.zeros(prod(self.shape), dtype=np.float32)
+        stored[self.positions.reshape(-1)] = flat
+        return stored.reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -70,95 +93,120 @@ class Plan:
     outputs: list[str]
 
 
-def plan_layers(graph: Graph, renames: Renames = ()) -> Plan:
-    """The layers of a graph; raises InputError for what no layer can be made of."""
-    return _Planner(graph, renames).plan()
+def plan_layers(graph: Graph, renames: Renames = (), natives: Mapping[str, Native] | None = None) -> Plan:
+    """The layers of a graph; raises InputError for what no layer can be made of.
+
+    `natives` are the formats of tensors that the model stores in 8 bits.
+    """
+    return _Planner(graph, renames, natives or {}).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, renames: Renames) -> None:
+    def __init__(self, graph: Graph, renames: Renames, natives: Mapping[str, Native]) -> None:
         self.graph = graph
+        self.natives = natives
         self.renames = [(re.compile(pattern), text) for pattern, text in renames]
         self.values: dict[str, Value] = {}
         self.planned: list[Planned] = []
-        self.done: set[str] = set()
+        self.names: set[str] = {INPUT}
+        self.done: set[str] = set(graph.control)
         self.fusion = Fusion(graph, self.values)
-        self.makers = {name: node for node in graph.nodes for name in node.output}
+        self.relaid: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
 
     def plan(self) -> Plan:
         graph = self.graph
-        self._input()
+        for index, name in enumerate(graph.given):
+            self._given(name, INPUT if index == 0 else None)
         for node in graph.nodes:
-            if node.output[0] not in self.done:
+            if not all(name in self.done for name in node.output if name):
                 self._layer(node)
         if not any(layer.weights for layer in self.planned):
             raise InputError("the model has no convolution and no fully connected layer", file=graph.path)
-        outputs = []
-        for name in graph.outputs:
-            if name not in self.values:
-                raise InputError("an output of the model is not that of a layer", file=graph.path, field=name)
-            outputs.append(self.values[name].stored.name)
-        return Plan(self.planned, list(dict.fromkeys(outputs)))
+        found = [self.values[name].stored.name for name in graph.outputs if name in self.values]
+        if not found:
+            raise InputError(
+                "no output of the model is that of a layer", file=graph.path, found=graph.outputs
+            )
+        known = {layer.name for layer in self.planned}
+        # The last state of a recurrence belongs to all of them.
+        owners = [name if name in known else name.rsplit(".h[", 1)[0] for name in found]
+        return Plan(self.planned, list(dict.fromkeys(owners)))
 
     def _layer(self, node: Any) -> None:
-        operands = self.graph.variables(node)
-        if node.op_type in CLASSIFIERS:
-            self._classifier(node)
-        elif node.op_type == "Conv":
-            self._conv(node)
-        elif node.op_type == "MatMul" and len(operands) == 2:
-            self._product(node)
-        elif node.op_type in ("Gemm", "MatMul"):
-            self._linear(node)
-        elif node.op_type in GATES:
-            self._recurrent(node)
-        elif node.op_type in POOLS:
-            self._pool(node)
-        elif is_residual_add(self.graph, node) or (node.op_type in POINTWISE and len(operands) == 1):
-            self._elementwise(node, operands)
-        elif not operands:
+        kind, operands = node.op_type, self.graph.variables(node)
+        if not operands:
             self._refuse(node, "a constant that cannot be folded")
-        elif len(operands) > 1:
-            self._refuse(node, "combines tensors: only an Add of two of the same shape can be modelled")
-        else:
-            self._refuse(node, "changes the order of values that no layer has stored")
+        if kind in CLASSIFIERS and self.graph.is_final(node):
+            self._classifier(node)
+        elif kind == "Conv":
+            self._conv(node)
+        elif kind == "ConvTranspose":
+            self._transposed(node)
+        elif kind in ("Gemm", "MatMul"):
+            if len(operands) > 1 and any(name in operands for name in node.input[2:]):
+                self._refuse(node, "a computed bias is not modelled: add it in a node of its own")
+            self._product(node) if len(operands) == 2 else self._linear(node)
+        elif kind in GATES:
+            self._recurrent(node)
+        elif kind == DYNAMIC:
+            self._alias(node)
+        elif kind not in POOLS or not self._pool(node):
+            self._memory(node, operands)
 
     def _refuse(self, node: Any, reason: str) -> NoReturn:
         self.graph.refuse(node, reason)
 
     # Tensors
 
-    def _input(self) -> None:
-        """The tensor that the network reads: point-wise operators on it are preprocessing."""
+    def _given(self, name: str, called: str | None) -> None:
+        """A tensor that is in memory at the start: point-wise operators on it are preprocessing."""
         graph = self.graph
-        shape = graph.shape(graph.input)
-        flat = np.arange(prod(shape), dtype=np.int32).reshape(shape)
-        tail = self.fusion.tail(graph.input, flat, shape, add=False, pool=False)
-        order = self._input_order(tail)
+        shape = graph.shape(name)
+        flat = in_order(prod(shape)).reshape(shape)
+        # Not what belongs to a layer's rows: the shape says that nothing is one.
+        end, positions = name, flat
+        if name in graph.inputs:
+            end, positions = self.fusion.pointwise(name, flat, (1,))
+        order, stored = self._natural(end, positions)
         place = np.empty(flat.size, dtype=np.int32)
-        place[order.ravel()] = np.arange(flat.size, dtype=np.int32)
-        self._store(INPUT, Tail(tail.end, place[tail.positions], order.shape), {}, None)
+        place[order.reshape(-1)] = in_order(flat.size)
+        settings = {} if called == INPUT else {"kind": "given", "operator": "input"}
+        tail = Tail(end, place[positions], stored)
+        self._store(called or self._unique(name), tail, settings, None)
 
-    def _input_order(self, tail: Tail) -> Positions:
-        """The input's values in stored order: channel last, as its first reader sees it."""
-        name, positions = tail.end, tail.positions
+    def _natural(self, name: str, positions: Positions) -> tuple[Positions, tuple[int, ...]]:
+        """An ONNX tensor in stored order, and the stored shape: channel last, as its first reader sees it."""
+        index, reader = positions, self._reader(name)
+        while reader is not None and reader.op_type in VIEWS and reader.input[0] == name:
+            found = moved(self.graph, reader, name, index)
+            if found is None or found.size != positions.size:
+                break
+            index, name = found, reader.output[0]
+            reader = self._reader(name)
+        if reader is not None and reader.op_type == "MatMul" and index.ndim == 4:
+            # Heads side by side, as a product of two activations reads them.
+            heads = index.reshape(-1, *index.shape[-2:]).transpose(1, 0, 2)
+            return heads.reshape(-1), (heads.shape[0], heads.shape[1] * heads.shape[2])
+        spatial = reader is not None and reader.op_type in ("Conv", "ConvTranspose") and index.ndim == 3
+        if index.ndim > 3 or spatial:
+            stored = image_of(index.shape)
+            order = np.moveaxis(index, 1, -1).reshape(-1)
+            return order, stored if stored[0] * stored[1] > 1 or index.ndim > 3 else (1, stored[2])
+        columns = index.shape[-1] if index.ndim else 1
+        return index.reshape(-1), (index.size // columns, columns)
+
+    def _reader(self, name: str) -> Any:
         readers = self.graph.readers.get(name, [])
-        while readers and self.graph.nodes[readers[0]].op_type in VIEWS:
-            node = self.graph.nodes[readers[0]]
-            name, positions = node.output[0], self.graph.moved(node, positions)
-            readers = self.graph.readers.get(name, [])
-        if positions.ndim == 4:
-            return np.moveaxis(positions[0], 0, -1)
-        if positions.ndim in (2, 3):
-            return positions.reshape(-1, positions.shape[-1])
-        raise InputError(
-            "the model's input is neither an image nor rows of numbers",
-            file=self.graph.path,
-            found=f"shape {positions.shape}",
-            allowed="(1, C, H, W), (1, H, W, C), (T, C) or (1, T, C)",
-        )
+        return self.graph.nodes[readers[0]] if readers else None
 
-    def _store(self, name: str, tail: Tail, settings: dict[str, Any], weights: Weights | None) -> None:
+    def _store(
+        self,
+        name: str,
+        tail: Tail,
+        settings: dict[str, Any],
+        weights: Weights | None,
+        gather: Positions | None = None,
+    ) -> Value:
         """Enter a stored tensor, with what is fused into it and all views of it."""
         stored = Stored(name, tail.shape)
         settings = {key: value for key, value in settings.items() if value is not None}
@@ -166,9 +214,25 @@ class _Planner:
             settings["shortcut"] = tail.shortcut.name
         if tail.pool is not None:
             settings["pool"] = tail.pool
-        self.planned.append(Planned(name, settings, tail.shape, tail.end, tail.positions, weights))
-        self._mark_done(tail.end)
-        self._view(tail.end, Value(stored, tail.positions))
+        native = self._native(tail.end)
+        self.names.add(name)
+        self.planned.append(
+            Planned(name, settings, tail.shape, tail.end, tail.positions, weights, gather, native)
+        )
+        value = Value(stored, tail.positions)
+        if gather is None:
+            self._mark_done(tail.end)
+            self._view(tail.end, value)
+        return value
+
+    def _native(self, name: str) -> Native | None:
+        """The 8-bit format in which the model stores a tensor, if it does."""
+        while name not in self.natives:
+            node = self.graph.makers.get(name)
+            if node is None or node.op_type not in VIEWS:
+                return None
+            name = node.input[0]
+        return self.natives[name]
 
     def _view(self, name: str, value: Value) -> None:
         """Enter an ONNX tensor that holds a stored one, and all views of it."""
@@ -178,32 +242,81 @@ class _Planner:
             source = pending.pop()
             for index in self.graph.readers.get(source, []):
                 node = self.graph.nodes[index]
-                made = node.output[0]
-                if node.op_type in VIEWS and made not in self.values:
-                    positions = self.graph.moved(node, self.values[source].positions)
-                    self.values[made] = Value(value.stored, positions)
-                    self.done.add(made)
-                    pending.append(made)
+                if node.op_type not in VIEWS:
+                    continue
+                for output, made in enumerate(node.output):
+                    if not made or made in self.values:
+                        continue
+                    positions = moved(self.graph, node, source, self.values[source].positions, output)
+                    if positions is not None:
+                        self.values[made] = Value(value.stored, positions)
+                        self.done.add(made)
+                        pending.append(made)
+                    elif node.op_type == "Dropout" and output:
+                        self.done.add(made)
 
     def _mark_done(self, end: str) -> None:
         """Neither `end` nor what it is made of needs a layer any more."""
         pending = [end]
         while pending:
             name = pending.pop()
-            if name in self.makers and name not in self.done:
+            if name in self.graph.makers and name not in self.done:
                 self.done.add(name)
-                pending.extend(self.graph.variables(self.makers[name]))
+                pending.extend(self.graph.variables(self.graph.makers[name]))
 
     def _read(self, node: Any, name: str) -> Value:
-        if name not in self.values:
+        if name in self.values:
+            return self.values[name]
+        values = self.graph.constant(name)
+        if values is None:
             self._refuse(node, f"reads {name!r}, which no layer stores")
-        return self.values[name]
+        self._refuse(node, f"reads the constant {name!r} where only activations can be modelled")
 
-    def _constant(self, node: Any, name: str) -> NDArray[np.float32]:
+    def _laid_out(self, node: Any, name: str, index: Positions, shape: tuple[int, ...]) -> str:
+        """Name of the stored tensor of `shape` whose value j is value `index[j]` of an ONNX tensor.
+
+        Where it is stored otherwise, a memory layer brings it into this order (-1: zero).
+        """
+        value = self._read(node, name)
+        index = index.reshape(-1)
+        if value.stored.shape == shape and index.size == value.positions.size:
+            flat = value.positions.reshape(-1)
+            if index.min() >= 0 and same(flat[index], in_order(index.size)):
+                return value.stored.name
+        key = (name, shape, hashlib.sha256(index.tobytes()).digest())
+        if key not in self.relaid:
+            made = self._unique(
+                f"{self._called(name)}.rows" if len(shape) == 2 else f"{self._called(name)}.moved"
+            )
+            settings = {"kind": "move", "operator": "layout", **self._parts([value])}
+            tail = Tail(name, value.positions, shape)
+            self.relaid[key] = self._store(made, tail, settings, None, np.array(index, dtype=np.int32))
+        return self.relaid[key].stored.name
+
+    def _parts(self, values: Sequence[Value]) -> dict[str, Any]:
+        """What a memory layer reads: of each tensor the rows and channels that its values span."""
+        parts: list[dict[str, Any]] = []
+        for value in values:
+            shape = value.stored.shape
+            channels = shape[-1]
+            row = prod(shape[1:]) if len(shape) > 1 else channels
+            flat = value.positions.reshape(-1)
+            if flat.size >= prod(shape):
+                rows, columns = (0, shape[0]), (0, channels)
+            else:
+                rows = (int(flat.min()) // row, int(flat.max()) // row + 1)
+                within = flat % channels
+                columns = (int(within.min()), int(within.max()) + 1)
+            part = {"name": value.stored.name, "rows": rows, "channels": columns}
+            if part not in parts:
+                parts.append(part)
+        return {"reads": parts[0]["name"], "parts": parts}
+
+    def _weights(self, node: Any, name: str) -> NDArray[np.float32]:
         """The weights of a layer; refuses what is not constant, not floating point or not finite."""
         array = self.graph.constant(name)
         if array is None:
-            self._refuse(node, "multiplies two activations: only constant weights can be modelled")
+            self._refuse(node, "its weights are not constant: no design loads computed weights")
         if array.dtype.kind != "f":
             self._refuse(node, f"its weights are {array.dtype}, not floating point")
         array = array.astype(np.float32)
@@ -211,97 +324,196 @@ class _Planner:
             self._refuse(node, "its weights are not all finite (NaN or infinity)")
         return array
 
+    def _made(self, values: NDArray[np.float32], source: str, factor: float = 1.0) -> Weights:
+        native = native_of(self.natives, source, values) if factor == 1 else None
+        return Weights(values, source, factor, native)
+
+    def _called(self, output: str, name: str = "") -> str:
+        found = name.removesuffix("/MatMulAddFusion") or output
+        for pattern, text in self.renames:
+            if pattern.search(output):
+                found = pattern.sub(text, output)
+                break
+        return found.strip("/") or "layer"
+
     def _name(self, node: Any) -> str:
         """A name for the layer of a node: that of the node, else of its tensor; unique."""
-        known = {layer.name for layer in self.planned} | {INPUT}
-        name = node.name.removesuffix("/MatMulAddFusion") or node.output[0]
-        for pattern, text in self.renames:
-            if pattern.search(node.output[0]):
-                name = pattern.sub(text, node.output[0])
-                break
-        name = name.strip("/") or "layer"
+        return self._unique(self._called(node.output[0], node.name))
+
+    def _unique(self, name: str) -> str:
         unique, count = name, 2
-        while unique in known:
+        while unique in self.names:
             unique, count = f"{name}_{count}", count + 1
+        self.names.add(unique)
         return unique
 
     # Layers
 
     def _conv(self, node: Any) -> None:
         graph = self.graph
-        value = self._read(node, node.input[0])
-        if value.positions.ndim != 4 or len(value.stored.shape) != 3:
-            self._refuse(node, f"only images can be convolved, not activations of {value.positions.shape}")
-        if not np.array_equal(value.positions, channel_last(*value.stored.shape)):
-            self._refuse(node, f"reads the tensor of {value.stored.name!r} in another layout")
-        weights = self._constant(node, node.input[1])
-        height, width, _ = value.stored.shape
-        geometry = conv_geometry(graph, node, (weights.shape[2], weights.shape[3]), (height, width))
-        _, filters, rows, columns = graph.shape(node.output[0])
-        positions = channel_last(rows, columns, filters)
-        tail = self.fusion.tail(node.output[0], positions, (rows, columns, filters), add=True, pool=True)
-        settings = {"kind": "conv", "operator": "Conv", "reads": value.stored.name, **geometry}
-        values = np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
-        self._store(self._name(node), tail, settings, Weights(values, node.input[1]))
+        shape, out = graph.shape(node.input[0]), graph.shape(node.output[0])
+        weights = self._weights(node, node.input[1])
+        groups = graph.attributes(node).get("group", 1)
+        over = windows(graph, node, weights.shape[2:], shape[2:])
+        if is_direct(over, shape[0]):
+            reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape))
+            kernels = weights if weights.ndim != 3 else weights[:, :, None]
+            if weights.ndim > 4:
+                kernels = weights.reshape(*weights.shape[:2], 1, weights.shape[-1])
+            values = np.ascontiguousarray(kernels.transpose(0, 2, 3, 1))
+            settings = conv_settings(over, groups)
+            if weights.ndim > 4 or shape[0] > 1:
+                settings |= _along_the_last(settings)
+        else:
+            index, unfolded_shape = unfolded(shape, over, groups)
+            reads = self._laid_out(node, node.input[0], index, unfolded_shape)
+            values = unfolded_weights(weights)
+            settings = _along_the_last(conv_settings(over, groups))
+        stored = image_of(out)
+        tail = self.fusion.tail(node.output[0], channel_last(out), stored, add=True, pool=True)
+        settings = {"kind": "conv", "operator": "Conv", "reads": reads, **settings}
+        self._store(self._name(node), tail, settings, self._made(values, node.input[1]))
+
+    def _transposed(self, node: Any) -> None:
+        graph = self.graph
+        shape, out = graph.shape(node.input[0]), graph.shape(node.output[0])
+        weights = self._weights(node, node.input[1])
+        if len(shape) not in (3, 4) or (shape[0] > 1 and len(shape) == 4):
+            self._refuse(node, "only transposed convolutions of one input over one or two axes are modelled")
+        groups = graph.attributes(node).get("group", 1)
+        over = _transposed_windows(graph, node, weights.shape[2:], shape[2:], out[2:])
+        size = shape[2:]
+        if len(shape) == 3:
+            # One axis is two, the first of one row; a batch makes the rows.
+            one = {key: (fill, *getattr(over, key)) for key, fill in _ONE_ROW.items()}
+            over, weights = type(over)(**one), weights[:, :, None]
+            size, out = (shape[0], *size), (1, out[1], out[0], out[2])
+        reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape))
+        made = phases(weights, over, groups, size, out)
+        positions = made.positions
+        if len(shape) == 3:
+            positions = positions[0].transpose(1, 0, 2)
+        tail = self.fusion.tail(node.output[0], positions, made.shape, add=False, pool=False)
+        settings = {
+            "kind": "conv",
+            "operator": "ConvTranspose",
+            "reads": reads,
+            "stride": (1, 1),
+            "padding": made.padding,
+            "dilation": (1, 1),
+            "groups": groups,
+        }
+        self._store(self._name(node), tail, settings, Weights(made.weights, node.input[1]))
 
     def _linear(self, node: Any) -> None:
         graph = self.graph
-        if node.input[0] in graph.constants:
-            self._refuse(node, "its first operand is constant: only constant second operands can be modelled")
-        weights = self._constant(node, node.input[1])
-        value = self._read(node, node.input[0])
         attributes = graph.attributes(node)
-        if attributes.get("transA", 0):
-            self._refuse(node, "transposed activations (transA=1) cannot be modelled")
+        across = node.input[0] in graph.constants
+        source, constant = (node.input[1], node.input[0]) if across else (node.input[0], node.input[1])
+        weights = self._weights(node, constant)
         if weights.ndim != 2:
-            self._refuse(node, f"weights of {weights.ndim} dimensions cannot be modelled")
-        if not attributes.get("transB", 0):
-            weights = weights.T
+            if weights.ndim == 1:
+                self._refuse(node, "a product with a constant vector is not modelled: make it a matrix")
+            self._product(node)
+            return
+        turned_a, turned_b = bool(attributes.get("transA", 0)), bool(attributes.get("transB", 0))
+        index = in_order(prod(graph.shape(source))).reshape(graph.shape(source))
+        flat_out = in_order(prod(graph.shape(node.output[0]))).reshape(graph.shape(node.output[0]))
+        if across:
+            # W x is the transposed of x' W': rows of the layer are the columns of x.
+            weights = weights.T if turned_a else weights
+            index = index if turned_b else index.swapaxes(-1, -2)
+        else:
+            weights = weights if turned_b else weights.T
+            index = index.swapaxes(-1, -2) if turned_a else index
         filters, inputs = weights.shape
         factor = float(attributes.get("alpha", 1.0))
+        reads, order = self._rows(node, source, index.reshape(-1, inputs))
         values = np.empty((filters, inputs), dtype=np.float32)
-        values[:, self._row_order(node, value, inputs)] = weights
+        values[:, order] = weights
         if factor != 1:
             values *= np.float32(factor)
-        rows = value.positions.size // inputs
-        flat = np.arange(rows * filters, dtype=np.int32).reshape(graph.shape(node.output[0]))
-        tail = self.fusion.tail(node.output[0], flat, (rows, filters), add=True, pool=False)
-        settings = {"kind": "linear", "operator": node.op_type, "reads": value.stored.name}
-        self._store(self._name(node), tail, settings, Weights(values, node.input[1], factor))
+        rows = index.size // inputs
+        if across:
+            turned = (*flat_out.shape[:-2], flat_out.shape[-1], flat_out.shape[-2])
+            flat_out = in_order(flat_out.size).reshape(turned).swapaxes(-1, -2)
+        tail = self.fusion.tail(node.output[0], flat_out, (rows, filters), add=True, pool=False)
+        settings = {"kind": "linear", "operator": node.op_type, "reads": reads}
+        self._store(self._name(node), tail, settings, self._made(values, constant, factor))
+
+    def _rows(self, node: Any, name: str, index: Positions) -> tuple[str, Positions]:
+        """The stored tensor whose rows are those of `index`, and where in a row each column lies."""
+        value = self._read(node, name)
+        count, inputs = index.shape
+        table = value.positions.reshape(-1)[index]
+        order = table[0]
+        in_rows = count == 1 or value.stored.shape == (count, inputs)
+        offsets = inputs * np.arange(count, dtype=np.int32)[:, None]
+        if (
+            in_rows
+            and value.positions.size == prod(value.stored.shape)
+            and np.array_equal(table, order + offsets)
+        ):
+            return value.stored.name, order
+        return self._laid_out(node, name, index, (count, inputs)), in_order(inputs)
 
     def _product(self, node: Any) -> None:
         """A product of two activations, all heads in one layer."""
         graph = self.graph
-        first, second = (self._read(node, name) for name in node.input)
+        attributes = graph.attributes(node)
+        for name in node.input[:2]:
+            if name not in self.values and graph.constant(name) is not None:
+                self._constant_operand(name)
+        first, second = (
+            in_order(prod(graph.shape(name))).reshape(graph.shape(name)) for name in node.input[:2]
+        )
+        first = first.swapaxes(-1, -2) if attributes.get("transA", 0) else first
+        second = second.swapaxes(-1, -2) if attributes.get("transB", 0) else second
         out = graph.shape(node.output[0])
-        if first.positions.ndim < 2 or first.positions.shape[:-2] != second.positions.shape[:-2]:
-            self._refuse(node, "multiplies two activations of different heads")
-        groups = prod(out[:-2])
-        rows, depth = first.positions.shape[-2:]
-        columns = out[-1]
-        if not _by_heads(first, groups, rows, depth, False):
-            self._refuse(node, f"reads the tensor of {first.stored.name!r} in another layout")
-        transposed = _by_heads(second, groups, depth, columns, False)
-        if not transposed and not _by_heads(second, groups, columns, depth, True):
-            self._refuse(node, f"reads the tensor of {second.stored.name!r} in another layout")
-        flat = np.arange(rows * groups * columns, dtype=np.int32).reshape(rows, groups, columns)
+        if min(first.ndim, second.ndim) < 2:
+            self._refuse(node, "a product with a vector is not modelled: make it a matrix")
+        first = np.broadcast_to(first, (*out[:-2], *first.shape[-2:]))
+        second = np.broadcast_to(second, (*out[:-2], *second.shape[-2:]))
+        groups, rows, depth, columns = prod(out[:-2]), first.shape[-2], first.shape[-1], out[-1]
+        by_row = first.reshape(groups, rows, depth).transpose(1, 0, 2)
+        reads = self._laid_out(node, node.input[0], by_row, (rows, groups * depth))
+        apart = second.reshape(groups, depth, columns)
+        transposed = self._is_stored(node.input[1], apart.transpose(1, 0, 2), (depth, groups * columns))
+        order = apart.transpose(1, 0, 2) if transposed else apart.transpose(2, 0, 1)
+        stored = (depth, groups * columns) if transposed else (columns, groups * depth)
+        other = self._laid_out(node, node.input[1], order, stored)
+        flat = in_order(rows * groups * columns).reshape(rows, groups, columns)
         positions = flat.transpose(1, 0, 2).reshape(out)
         shape = (rows, groups * columns)
         tail = self.fusion.tail(node.output[0], positions, shape, add=True, pool=False)
         settings = {
             "kind": "matmul",
-            "operator": "MatMul",
-            "reads": first.stored.name,
-            "second": second.stored.name,
+            "operator": node.op_type,
+            "reads": reads,
+            "second": other,
             "transposed": transposed,
             "groups": groups,
         }
-        self._store(self._name(node), self.fusion.softmax(tail), settings, None)
+        self._store(self._name(node), tail, settings, None)
+
+    def _constant_operand(self, name: str) -> None:
+        """A constant that is not a matrix of weights: in memory at the start, as activations are."""
+        shape = self.graph.shape(name)
+        flat = in_order(prod(shape)).reshape(shape)
+        stored = (flat.size // shape[-1], shape[-1])
+        settings = {"kind": "given", "operator": "constant"}
+        self._store(self._unique(self._called(name)), Tail(name, flat, stored), settings, None)
+
+    def _is_stored(self, name: str, index: Positions, shape: tuple[int, ...]) -> bool:
+        value = self.values.get(name)
+        if value is None or value.stored.shape != shape or value.positions.size != index.size:
+            return False
+        return same(value.positions.reshape(-1)[index.reshape(-1)], in_order(index.size))
 
     def _recurrent(self, node: Any) -> None:
-        """The steps of an LSTM or GRU; its input projection is a layer already."""
+        """The steps of an LSTM, GRU or RNN; its input projection is a layer already."""
         graph = self.graph
-        if len(node.output) > 2 and node.output[2] in (*graph.readers, *graph.outputs):
+        if len(node.output) > 2 and node.output[2] in graph.readers:
             self._refuse(node, "its cell state is read, which is not stored")
         value = self._read(node, projection(node))
         gates = GATES[node.op_type]
@@ -309,82 +521,177 @@ class _Planner:
         steps, units = out[0], out[-1]
         if out[1:3] != (1, 1):
             self._refuse(node, "only batch 1 is modelled")
-        weights = Weights(by_unit(self._constant(node, node.input[2])[0], gates), node.input[2])
-        flat = np.arange(steps * units, dtype=np.int32).reshape(out)
+        weights = Weights(by_unit(self._weights(node, node.input[2])[0], gates), node.input[2])
+        flat = in_order(steps * units).reshape(out)
         name = self._name(node)
         settings = {
             "kind": "recurrence",
             "operator": node.op_type,
             "reads": value.stored.name,
             "gates": gates,
+            "reverse": True if is_reversed(node) else None,
         }
+        state = node.input[5] if len(node.input) > 5 else ""
+        if state and state not in graph.constants:
+            settings["initial"] = self._laid_out(node, state, in_order(units), (1, units))
+        elif state and np.any(graph.constant(state)):
+            self._constant_operand(state)
+            settings["initial"] = self._laid_out(node, state, in_order(units), (1, units))
         self._store(name, Tail(node.output[0], flat, (steps, units)), settings, weights)
+        self.done.update(made for made in node.output[2:] if made)
         if len(node.output) > 1 and node.output[1]:
-            last = Stored(f"{name}.h[{steps - 1}]", (1, units))
-            flat = np.arange(units, dtype=np.int32).reshape(graph.shape(node.output[1]))
+            self.done.add(node.output[1])
+            last = Stored(f"{name}.h[{0 if is_reversed(node) else steps - 1}]", (1, units))
+            flat = in_order(units).reshape(graph.shape(node.output[1]))
             self._view(node.output[1], Value(last, flat))
 
-    def _row_order(self, node: Any, value: Value, inputs: int) -> Positions:
-        """Where the value for each column of the weights lies in a row of the stored tensor."""
-        table = value.positions.reshape(-1, inputs)
-        rows = table.shape[0]
-        order: Positions = table[0]
-        offsets = inputs * np.arange(rows, dtype=np.int32)[:, None]
-        in_rows = rows == 1 or value.stored.shape == (rows, inputs)
-        if not in_rows or not np.array_equal(table, order + offsets):
-            self._refuse(node, f"reads the tensor of {value.stored.name!r} in another layout")
-        return order
-
-    def _pool(self, node: Any) -> None:
+    def _pool(self, node: Any) -> bool:
+        """A pooling that cannot be fused; whether it is one over rows and columns of an image."""
         value = self._read(node, node.input[0])
         shape = value.stored.shape
-        found = pooling(self.graph, node, shape, value.positions)
+        whole = value.positions.size == prod(shape)
+        found = pooling(self.graph, node, shape, value.positions) if whole else None
         if found is None:
-            self._refuse(node, "only pooling over the rows and columns of an image can be modelled")
+            return False
         pool, positions = found
         out = (*pooled_size(pool, shape), shape[2])
         tail = self.fusion.tail(node.output[0], positions, out, add=False, pool=False)
         settings = {"kind": "pool", "operator": node.op_type, "reads": value.stored.name, "pool": pool}
         self._store(self._name(node), tail, settings, None)
+        return True
 
-    def _elementwise(self, node: Any, operands: list[str]) -> None:
-        """A memory layer: what nobody can fuse."""
-        first = self._read(node, operands[0])
-        others = [self._read(node, name) for name in operands[1:]]
-        if len(first.stored.shape) != 3:
-            self._refuse(node, "cannot be fused behind a layer, and its operand is not an image")
-        for other in others:
-            same = other.stored.shape == first.stored.shape
-            if not same or not np.array_equal(other.positions, first.positions):
-                self._refuse(node, f"adds {other.stored.name!r}, a tensor of another shape or layout")
-        if self.graph.shape(node.output[0]) != first.positions.shape:
-            self._refuse(node, "changes the shape of its operand")
-        shape = first.stored.shape
-        tail = self.fusion.tail(node.output[0], first.positions, shape, add=not others, pool=False)
-        settings = {"kind": "add", "operator": node.op_type, "reads": first.stored.name}
-        if others:
-            settings["shortcut"] = others[0].stored.name
+    def _alias(self, node: Any) -> None:
+        """Quantising as it comes is how a tensor is stored, not another tensor."""
+        value = self._read(node, node.input[0])
+        self.done.add(node.output[0])
+        self._view(node.output[0], value)
+        for index in self.graph.readers.get(node.output[0], []):
+            self._follow(self.graph.nodes[index], node.output[0], value)
+
+    def _follow(self, node: Any, name: str, value: Value) -> None:
+        """Casts and zero points behind a tensor that is quantised as it comes."""
+        if node.op_type in ("Cast", "Sub", "Identity") and self.graph.variables(node) == [name]:
+            made = node.output[0]
+            self.done.add(made)
+            self._view(made, Value(value.stored, self.values[name].positions))
+            for index in self.graph.readers.get(made, []):
+                self._follow(self.graph.nodes[index], made, value)
+
+    def _memory(self, node: Any, operands: list[str]) -> None:
+        """A memory layer: what has no inner products and cannot be fused behind a layer that has."""
+        sources = [self._read(node, name) for name in operands]
+        if len(sources) == 1 and self._point_wise_behind(node, operands[0], sources[0]):
+            return
+        if self._add(node, sources):
+            return
+        made = [
+            name
+            for name in node.output
+            if name and (name in self.graph.readers or name in self.graph.outputs)
+        ]
+        for name in made or [node.output[0]]:
+            shape = self.graph.shape(name)
+            flat = in_order(prod(shape)).reshape(shape)
+            order, stored = self._natural(name, flat)
+            positions = np.empty(flat.size, dtype=np.int32)
+            positions[order] = in_order(flat.size)
+            tail = self.fusion.tail(name, positions.reshape(shape), stored, add=True, pool=False)
+            read = [*sources, *([self._whole(tail.shortcut)] if tail.shortcut is not None else [])]
+            settings = {"kind": "move", "operator": node.op_type, **self._parts(read)}
+            called = self._name(node) if name == node.output[0] else self._unique(self._called(name))
+            self._store(called, Tail(tail.end, tail.positions, stored), settings, None)
+
+    def _whole(self, stored: Stored) -> Value:
+        return Value(stored, in_order(prod(stored.shape)))
+
+    def _point_wise_behind(self, node: Any, operand: str, value: Value) -> bool:
+        """Point-wise operators and normalisations of rows of one stored tensor, as one memory layer."""
+        if value.positions.size != prod(value.stored.shape):
+            return False
+        shape = value.stored.shape
+        end, positions = self.fusion.pointwise(operand, value.positions, shape, node.output[0])
+        if end == operand:
+            return False
+        tail = self.fusion.tail(end, positions, shape, add=True, pool=False)
+        settings = {"kind": "add", "operator": node.op_type, "reads": value.stored.name}
         self._store(self._name(node), tail, settings, None)
+        return True
+
+    def _add(self, node: Any, sources: list[Value]) -> bool:
+        """A residual add of two tensors of one shape."""
+        if not is_residual_add(self.graph, node) or len(sources) != 2:
+            return False
+        first, other = sources
+        fits = first.stored.shape == other.stored.shape and same(first.positions, other.positions)
+        whole = first.positions.size == prod(first.stored.shape)
+        if not fits or not whole or self.graph.shape(node.output[0]) != first.positions.shape:
+            return False
+        shape = first.stored.shape
+        tail = self.fusion.tail(node.output[0], first.positions, shape, add=False, pool=False)
+        settings = {
+            "kind": "add",
+            "operator": node.op_type,
+            "reads": first.stored.name,
+            "shortcut": other.stored.name,
+        }
+        self._store(self._name(node), tail, settings, None)
+        return True
 
     def _classifier(self, node: Any) -> None:
         """A softmax that only outputs of the graph follow is passed over."""
         value = self._read(node, node.input[0])
-        pending = [node.output[0]]
+        pending = [name for name in node.output if name]
         while pending:
             name = pending.pop()
             self.values[name] = value
             self.done.add(name)
             for index in self.graph.readers.get(name, []):
-                reader = self.graph.nodes[index]
-                if reader.op_type not in VIEWS:
-                    self._refuse(node, "can be passed over at the end of a network only")
-                pending.append(reader.output[0])
+                pending.extend(self.graph.nodes[index].output)
 
 
-def _by_heads(value: Value, groups: int, rows: int, columns: int, swapped: bool) -> bool:
-    """Whether (groups, rows, columns) are the channel groups of a stored (rows, groups * columns)."""
-    if value.stored.shape != (rows, groups * columns):
-        return False
-    flat = np.arange(rows * groups * columns, dtype=np.int32).reshape(rows, groups, columns)
-    wanted = flat.transpose(1, 2, 0) if swapped else flat.transpose(1, 0, 2)
-    return np.array_equal(value.positions.reshape(wanted.shape), wanted)
+_ONE_ROW = {"kernel": 1, "stride": 1, "dilation": 1, "before": 0, "after": 0}
+
+
+def _channels_last_index(shape: tuple[int, ...]) -> Positions:
+    """Indices into a flat ONNX tensor (N, C, ...) in the order (N, ..., C)."""
+    return np.moveaxis(in_order(prod(shape)).reshape(shape), 1, -1)
+
+
+def _along_the_last(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a convolution whose rows are not mixed."""
+    (_, stride), (_, left, _, right), (_, dilation) = (
+        settings["stride"],
+        settings["padding"],
+        settings["dilation"],
+    )
+    return {
+        "stride": (1, stride),
+        "padding": (0, left, 0, right),
+        "dilation": (1, dilation),
+        "groups": settings["groups"],
+    }
+
+
+def _transposed_windows(graph: Graph, node: Any, kernel: Any, size: Any, out: Any) -> Any:
+    """Windows of a transposed convolution; `before` is what its output is cropped by."""
+    attributes = graph.attributes(node)
+    axes = len(size)
+    stride = tuple(attributes.get("strides", (1,) * axes))
+    dilation = tuple(attributes.get("dilations", (1,) * axes))
+    extra = tuple(attributes.get("output_padding", (0,) * axes))
+    auto = attributes.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER") or "output_shape" in attributes:
+        # The output's shape decides: total = s * (n - 1) + extra + span - out.
+        total = [
+            s * (n - 1) + e + (k - 1) * d + 1 - o
+            for s, n, e, k, d, o in zip(stride, size, extra, kernel, dilation, out, strict=True)
+        ]
+        half = tuple(t // 2 for t in total)
+        rest = tuple(t - t // 2 for t in total)
+        before, after = (half, rest) if auto != "SAME_UPPER" else (rest, half)
+    else:
+        pads = (0,) * (2 * axes) if auto == "VALID" else tuple(attributes.get("pads", (0,) * (2 * axes)))
+        before, after = pads[:axes], pads[axes:]
+    if min((*before, *after), default=0) < 0:
+        graph.refuse(node, "negative padding is not modelled: crop with a Slice before it")
+    return Windows(tuple(kernel), stride, dilation, before, after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError, MissingExtra
+from dpred_sim.workload.inputs import InputSpec
 
-FLOATS = {1: "float32", 10: "float16", 11: "float64"}
+FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 """Floating-point element types, by their number in ONNX. All are computed in float32."""
+
+WHOLE = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
+"""Other element types that a model may read."""
+
+OLDEST_OPSET = 7
+"""Older opsets have other attributes for broadcasting and batch norm."""
+
+SHAPE = ".shape_of"
+"""Ending of the tensor that holds the shape of another."""
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -32,28 +42,20 @@ def import_onnx() -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class InputSpec:
-    """What a model reads: `shape` holds None for a size that the input decides."""
-
-    name: str
-    shape: tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
 class Model:
     """A model as read from a file; `files` are the files of its external data."""
 
     path: Path
     proto: Any
-    spec: InputSpec
+    specs: tuple[InputSpec, ...]
     files: tuple[str, ...]
 
 
 def read_model(path: Path) -> Model:
     """Read an ONNX file and the external data beside it.
 
-    Raises InputError for a file that is no ONNX model, external data that is missing, and a model
-    that does not read exactly one floating-point tensor; MissingExtra without the extra [onnx].
+    Raises InputError for a file that is no ONNX model, external data that is missing or lies outside
+    the model's folder, and inputs that are no tensors of numbers; MissingExtra without the extra [onnx].
     """
     onnx, _ = import_onnx()
     try:
@@ -65,49 +67,109 @@ def read_model(path: Path) -> Model:
         raise InputError("not an ONNX model, or a damaged one", file=path) from error
     if not proto.graph.node:
         raise InputError("not an ONNX model: there is no graph in it", file=path)
-    external = [t for t in proto.graph.initializer if onnx.external_data_helper.uses_external_data(t)]
-    files = sorted({entry.value for t in external for entry in t.external_data if entry.key == "location"})
-    for name in files:
-        if not (path.parent / name).is_file():
-            raise InputError("the model's external data is missing", file=path, found=name)
+    opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise InputError(
+            "the model is written for an opset that is too old",
+            file=path,
+            field="opset",
+            found=opset,
+            allowed=f"{OLDEST_OPSET} or newer (onnx.version_converter raises it)",
+        )
+    _forbid_sparse(path, proto)
+    files = _external_files(onnx, path, proto)
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except Exception as error:
         raise InputError(
             f"the model's external data cannot be read: {_first_line(error)}", file=path
         ) from error
-    spec = _input_spec(path, proto)
-    _in_single_precision(onnx, proto)
-    return Model(path, proto, spec, tuple(files))
-
-
-def _input_spec(path: Path, proto: Any) -> InputSpec:
     constants = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in constants]
-    if len(inputs) != 1:
+    if not inputs:
+        raise InputError("the model reads no input", file=path)
+    specs = tuple(_input_spec(onnx, path, value) for value in inputs)
+    _in_single_precision(onnx, proto)
+    return Model(path, proto, specs, files)
+
+
+def _forbid_sparse(path: Path, proto: Any) -> None:
+    if proto.graph.sparse_initializer:
         raise InputError(
-            "the model must read exactly one tensor", file=path, found=[value.name for value in inputs]
+            "sparse constants are not supported: save the model with dense ones",
+            file=path,
+            found=[t.values.name for t in proto.graph.sparse_initializer],
         )
-    (value,) = inputs
-    kind = value.type.tensor_type
-    if kind.elem_type not in FLOATS:
+
+
+def _external_files(onnx: Any, path: Path, proto: Any) -> tuple[str, ...]:
+    """Names of the files that hold external data; each must lie in the model's folder, really."""
+    attributes = [attribute for node in _all_nodes(proto.graph) for attribute in node.attribute]
+    tensors = [*proto.graph.initializer, *(a.t for a in attributes if a.HasField("t"))]
+    external = [t for t in tensors if onnx.external_data_helper.uses_external_data(t)]
+    files = sorted({entry.value for t in external for entry in t.external_data if entry.key == "location"})
+    folder = path.parent.resolve()
+    for name in files:
+        place = path.parent / name
+        inside = not Path(name).is_absolute() and "\\" not in name and ".." not in Path(name).parts
+        if not inside or not place.resolve().is_relative_to(folder):
+            raise InputError(
+                "the model's external data lies outside the model's folder: not read", file=path, found=name
+            )
+        if not place.is_file():
+            raise InputError("the model's external data is missing", file=path, found=name)
+        size = place.stat().st_size
+        for tensor in external:
+            entry = {e.key: e.value for e in tensor.external_data}
+            if entry.get("location") == name:
+                _check_extent(path, tensor.name, entry, size)
+    return tuple(files)
+
+
+def _check_extent(path: Path, tensor: str, entry: Mapping[str, str], size: int) -> None:
+    try:
+        first, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
+    except ValueError:
+        first, length = -1, -1
+    if first < 0 or length < 0 or first + length > size:
         raise InputError(
-            "the model's input is not floating point",
+            f"the model's external data is cut short: {tensor!r} lies beyond its end",
+            file=path,
+            found=f"{entry['location']} of {size} bytes",
+        )
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _all_nodes(inner)
+
+
+def _input_spec(onnx: Any, path: Path, value: Any) -> InputSpec:
+    if not value.type.HasField("tensor_type"):
+        raise InputError("the model's input is not a tensor", file=path, field=value.name)
+    kind = value.type.tensor_type
+    if kind.elem_type not in FLOATS and kind.elem_type not in WHOLE:
+        raise InputError(
+            "the model's input is neither floating point nor whole numbers",
             file=path,
             field=value.name,
             found=f"element type {kind.elem_type}",
-            allowed=list(FLOATS.values()),
+            allowed=[*FLOATS.values(), *WHOLE.values()],
         )
     if not kind.HasField("shape"):
         raise InputError("the model's input has no shape", file=path, field=value.name)
     shape = tuple(
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim
     )
-    if shape and shape[0] is not None and shape[0] != 1:
+    if len(shape) > 3 and shape[0] is not None and shape[0] != 1:
         raise InputError(
             "the model has a fixed batch", file=path, field=value.name, found=shape, allowed="batch 1"
         )
-    return InputSpec(value.name, shape)
+    return InputSpec(value.name, shape, WHOLE.get(kind.elem_type, "float32"))
 
 
 def _in_single_precision(onnx: Any, proto: Any) -> None:
@@ -128,50 +190,29 @@ def _in_single_precision(onnx: Any, proto: Any) -> None:
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
 
-def fit_array(path: Path, spec: InputSpec, array: NDArray[Any]) -> NDArray[Any]:
-    """`array` as the model reads it: float32, a missing batch axis is added.
+def fold(model: Model, feed: Feeds) -> Any:
+    """The model for inputs of the shapes in `feed`, with batch norm and constants folded into the weights.
 
-    Raises InputError for another shape, another kind of dtype, and values that are not finite.
-    """
-    if array.dtype.kind not in "fiu":
-        raise InputError("not a real array", file=path, found=f"dtype {array.dtype}", allowed="float dtypes")
-    if array.ndim == len(spec.shape) - 1:
-        array = array[None]
-    fits = array.ndim == len(spec.shape) and all(
-        have == want or want is None for have, want in zip(array.shape, spec.shape, strict=True)
-    )
-    if not fits or array.size == 0 or (array.ndim > 0 and array.shape[0] != 1):
-        want = ", ".join("any" if size is None else str(size) for size in (1, *spec.shape[1:]))
-        raise InputError(
-            f"not the shape of the model's input {spec.name!r}",
-            file=path,
-            found=f"({', '.join(map(str, array.shape))})",
-            allowed=f"({want})",
-        )
-    with np.errstate(over="ignore"):
-        single = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(single).all():
-        raise InputError("the input holds values that are not finite (NaN or infinity)", file=path)
-    return single
-
-
-def fold(model: Model, shape: Sequence[int]) -> Any:
-    """The model for inputs of `shape`, with batch norm and constants folded into the weights.
-
-    onnxruntime's basic optimisations do the folding: activations stay nodes of their own. The nodes
-    come back in an order as near to the file's as the folding allows. Raises InputError for a model
-    that onnxruntime refuses.
+    onnxruntime's basic optimisations do the folding: activations stay nodes of their own. Whole numbers
+    of rank 0 become constants, so that what they choose is chosen. The nodes come back in an order as
+    near to the file's as the folding allows. Raises InputError for a model that onnxruntime refuses.
     """
     onnx, ort = import_onnx()
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     # Constants that are listed as inputs could be overridden, and would not be folded.
-    (value,) = [value for value in model.proto.graph.input if value.name == model.spec.name]
+    known = {spec.name for spec in model.specs}
+    inputs = [value for value in model.proto.graph.input if value.name in known]
     del proto.graph.input[:]
-    proto.graph.input.append(value)
+    for value, spec in zip(inputs, model.specs, strict=True):
+        if spec.is_whole and not spec.shape:
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(feed[spec.name], spec.name))
+            continue
+        proto.graph.input.append(value)
+        dimensions = proto.graph.input[-1].type.tensor_type.shape.dim
+        for dimension, size in zip(dimensions, feed[spec.name].shape, strict=True):
+            dimension.dim_value = size
     proto.ir_version = max(proto.ir_version, 4)
-    for dimension, size in zip(proto.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
-        dimension.dim_value = size
     # Shapes noted in the file may be those of another batch or image size.
     del proto.graph.value_info[:]
     for value in proto.graph.output:
@@ -181,7 +222,7 @@ def fold(model: Model, shape: Sequence[int]) -> Any:
         _session(model.path, proto, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, target)
         folded = onnx.load(str(target))
     used = {node.domain for node in folded.graph.node}
-    kept = [opset for opset in folded.opset_import if opset.domain in used]
+    kept = [opset for opset in folded.opset_import if opset.domain in used or opset.domain == ""]
     del folded.opset_import[:]
     folded.opset_import.extend(kept)
     rank = {name: i for i, node in enumerate(model.proto.graph.node) for name in node.output}
@@ -194,7 +235,8 @@ def fold(model: Model, shape: Sequence[int]) -> Any:
 class Runner:
     """A folded model in a session that gives every tensor of the graph, without optimisations.
 
-    Raises InputError when onnxruntime cannot load the model.
+    `inputs` are the names of what it reads, `types` the element types of its tensors as onnxruntime
+    writes them. Raises InputError when onnxruntime cannot load the model.
     """
 
     def __init__(self, path: Path, proto: Any) -> None:
@@ -203,17 +245,30 @@ class Runner:
         extended = onnx.ModelProto()
         extended.CopyFrom(proto)
         del extended.graph.output[:]
+        self._names = [name for node in proto.graph.node for name in node.output if name]
+        # Inferred shapes are not always those that onnxruntime computes (ceil_mode), nor always known;
+        # asking for shapes instead of tensors keeps them out of memory.
+        extended.graph.node.extend(
+            onnx.helper.make_node("Shape", [name], [f"{name}{SHAPE}"]) for name in self._names
+        )
+        if not any(opset.domain in ("", "ai.onnx") for opset in extended.opset_import):
+            extended.opset_import.append(onnx.helper.make_opsetid("", 17))
         extended.graph.output.extend(
             onnx.helper.make_empty_tensor_value_info(name)
-            for node in proto.graph.node
-            for name in node.output
-            if name
+            for name in (*self._names, *(f"{name}{SHAPE}" for name in self._names))
         )
         self._session = plain_session(path, extended)
+        self.types = {output.name: output.type for output in self._session.get_outputs()}
+        self.inputs = {value.name for value in self._session.get_inputs()}
 
     def run(self, outputs: Sequence[str], feed: Feeds) -> list[NDArray[Any]]:
         """Values of the tensors `outputs`; raises InputError when the model fails."""
         return run_session(self.path, self._session, outputs, feed)
+
+    def shapes(self, feed: Feeds) -> dict[str, tuple[int, ...]]:
+        """Shapes of all tensors that nodes make."""
+        found = self.run([f"{name}{SHAPE}" for name in self._names], feed)
+        return {name: tuple(map(int, shape)) for name, shape in zip(self._names, found, strict=True)}
 
 
 def run_session(path: Path, session: Any, outputs: Sequence[str], feed: Feeds) -> list[NDArray[Any]]:

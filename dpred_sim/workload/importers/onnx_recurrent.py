@@ -1,7 +1,8 @@
-"""LSTM and GRU nodes of ONNX: what they must look like, and their input projection made explicit."""
+"""LSTM, GRU and RNN nodes of ONNX: what they must look like, and their input projection made explicit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,35 +12,46 @@ from numpy.typing import NDArray
 from dpred_sim.errors import InputError
 from dpred_sim.workload.importers.onnx_model import import_onnx
 
-GATES = {"LSTM": 4, "GRU": 3}
-ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+Constants = dict[str, NDArray[Any]]
 
 
 def expand_recurrent(path: Path, proto: Any) -> None:
-    """Put the input projection of every LSTM and GRU before it, as a MatMul and an Add of their own.
+    """Put the input projection of every recurrence before it, as a MatMul and an Add of their own.
 
     The node stays as it is and gives the hidden states; rows of the projection are by unit, all gates of
-    a unit side by side. Raises InputError for what is not modelled: another direction, other activations,
-    a GRU whose reset gate works before the product, an initial state that is not zero.
+    a unit side by side. A node with two directions becomes one for each, and a Concat. Raises InputError
+    for what is not modelled: other activations, a GRU whose reset gate works before the product.
     """
     onnx, _ = import_onnx()
+    if not any(node.op_type in GATES for node in proto.graph.node):
+        return
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     nodes: list[Any] = []
     for node in proto.graph.node:
-        if node.op_type in GATES and node.domain in ("", "ai.onnx"):
-            _check(onnx, path, node, constants)
-            weights, bias = _projection(node, constants)
-            if not node.output[0]:
-                node.output[0] = f"{recurrent_name(node)}.states"
-            name = projection(node)
+        if node.op_type not in GATES or node.domain not in ("", "ai.onnx"):
+            nodes.append(node)
+            continue
+        _check(onnx, path, node, constants)
+        for one in _directions(onnx, proto, node, constants):
+            if one.op_type not in GATES:
+                nodes.append(one)
+                continue
+            weights, bias = _projection(one, constants)
+            if not one.output[0]:
+                one.output[0] = f"{recurrent_name(one)}.states"
+            name = projection(one)
             for key, values in ((f"{name}.weights", weights), (f"{name}.bias", bias)):
                 proto.graph.initializer.append(onnx.numpy_helper.from_array(values, key))
-            product = [node.input[0], f"{name}.weights"]
+            product = [one.input[0], f"{name}.weights"]
             nodes.append(onnx.helper.make_node("MatMul", product, [f"{name}.product"], name=name))
             nodes.append(onnx.helper.make_node("Add", [f"{name}.product", f"{name}.bias"], [name]))
-        nodes.append(node)
+            nodes.append(one)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
+    proto.graph.node.extend(copies)
 
 
 def recurrent_name(node: Any) -> str:
@@ -52,6 +64,11 @@ def projection(node: Any) -> str:
     return f"{recurrent_name(node)}.x"
 
 
+def is_reversed(node: Any) -> bool:
+    """Whether a node goes from the last step to the first."""
+    return any(item.name == "direction" and item.s == b"reverse" for item in node.attribute)
+
+
 def by_unit(matrix: NDArray[Any], gates: int) -> NDArray[np.float32]:
     """Rows (gates * H, ...) reordered so that those of one unit stand side by side."""
     apart = matrix.reshape(gates, -1, *matrix.shape[1:])
@@ -59,7 +76,50 @@ def by_unit(matrix: NDArray[Any], gates: int) -> NDArray[np.float32]:
     return rows.reshape(matrix.shape)
 
 
-def _projection(node: Any, constants: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _directions(onnx: Any, proto: Any, node: Any, constants: Constants) -> Iterator[Any]:
+    """The node itself, or one node for each direction and what puts their results together."""
+    direction = next((item.s for item in node.attribute if item.name == "direction"), b"forward")
+    if direction != b"bidirectional":
+        yield onnx.NodeProto.FromString(node.SerializeToString())
+        return
+    name = recurrent_name(node)
+    inputs = [*node.input, *[""] * (8 - len(node.input))]
+    parts: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for place, way in enumerate(("forward", "reverse")):
+        made = onnx.NodeProto.FromString(node.SerializeToString())
+        made.name = f"{name}.{way}"
+        own = []
+        for index, operand in enumerate(inputs):
+            if index in (0, 4) or not operand:
+                own.append(operand)
+                continue
+            key = f"{operand}.{way}"
+            if operand in constants and key not in constants:
+                constants[key] = np.ascontiguousarray(constants[operand][place : place + 1])
+                proto.graph.initializer.append(onnx.numpy_helper.from_array(constants[key], key))
+            elif operand not in constants:
+                edges = [f"{key}.from", f"{key}.to", f"{key}.axis"]
+                for edge, value in zip(edges, (place, place + 1, 0), strict=True):
+                    tensor = onnx.numpy_helper.from_array(np.array([value], dtype=np.int64), edge)
+                    proto.graph.initializer.append(tensor)
+                yield onnx.helper.make_node("Slice", [operand, *edges], [key])
+            own.append(key)
+        del made.input[:]
+        made.input.extend(own)
+        made.output[:] = [f"{output}.{way}" if output else "" for output in node.output]
+        for index, output in enumerate(made.output):
+            if output:
+                parts[index].append(output)
+        kept = [item for item in made.attribute if item.name not in ("direction", "activations")]
+        del made.attribute[:]
+        made.attribute.extend([*kept, onnx.helper.make_attribute("direction", way)])
+        yield made
+    for index, output in enumerate(node.output):
+        if output:
+            yield onnx.helper.make_node("Concat", parts[index], [output], axis=1 if index == 0 else 0)
+
+
+def _projection(node: Any, constants: Constants) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     gates = GATES[node.op_type]
     weights = by_unit(constants[node.input[1]][0], gates)
     bias = np.zeros(len(weights), np.float32)
@@ -68,29 +128,26 @@ def _projection(node: Any, constants: dict[str, Any]) -> tuple[NDArray[np.float3
     return np.ascontiguousarray(weights.T), bias
 
 
-def _check(onnx: Any, path: Path, node: Any, constants: dict[str, Any]) -> None:
+def _check(onnx: Any, path: Path, node: Any, constants: Constants) -> None:
     def refuse(reason: str) -> NoReturn:
         raise InputError(reason, file=path, field=f"node {node.name or node.output[0]!r}", found=node.op_type)
 
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if attributes.get("direction", b"forward") != b"forward":
-        refuse("only the forward direction is modelled")
     found = [text.decode() for text in attributes.get("activations", [])]
-    if found and found != ACTIVATIONS[node.op_type]:
+    wanted = ACTIVATIONS[node.op_type]
+    if any(found[i : i + len(wanted)] != wanted for i in range(0, len(found), len(wanted))):
         refuse("only the default activations are modelled")
     if attributes.get("layout", 0) or attributes.get("input_forget", 0) or "clip" in attributes:
         refuse("layout, input_forget and clip are not modelled")
     if node.op_type == "GRU" and not attributes.get("linear_before_reset", 0):
         refuse(
-            "a reset gate before the product (linear_before_reset=0) takes two products a step: not modelled"
+            "a reset gate before the product (linear_before_reset=0) takes two products a step: not "
+            "modelled; train or export with linear_before_reset=1, as PyTorch and Keras do"
         )
     inputs = [*node.input, *[""] * 8]
     if inputs[1] not in constants or inputs[2] not in constants:
         refuse("its weights are not constant")
     if inputs[3] and inputs[3] not in constants:
         refuse("its bias is not constant")
-    if inputs[4] or inputs[7]:
-        refuse("sequence lengths and peepholes are not modelled")
-    for state in (inputs[5], inputs[6]):
-        if state and (state not in constants or np.any(constants[state])):
-            refuse("only an initial state of zeros is modelled")
+    if inputs[7]:
+        refuse("peepholes are not modelled")
