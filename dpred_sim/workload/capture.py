@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dpred_sim.cache import SCHEMA, cache_folder
 from dpred_sim.errors import InputError
 from dpred_sim.workload.images import Preprocessing
+from dpred_sim.workload.importers.onnx_branches import take_branches
 from dpred_sim.workload.importers.onnx_model import Model, fold, import_onnx, read_model, sha256_file
 from dpred_sim.workload.importers.onnx_quantised import Native, in_real_numbers
 from dpred_sim.workload.inputs import Feed, InputSpec, read_feed
@@ -87,6 +88,32 @@ class Subject:
                 "renames": self.renames,
             }
         )
+
+    def captured(self) -> Arrays:
+        """The values, from the cache or made now; see `capture`."""
+        return capture(self)
+
+    def is_current(self, description: Mapping[str, Any]) -> bool:
+        """Whether integers with this description still fit the files."""
+        return external_files_match(description, self)
+
+
+class Captured(Protocol):
+    """What integers are made from: the values of a model on its inputs, wherever they are."""
+
+    @property
+    def name(self) -> str:
+        """Name of the workload."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides the values."""
+
+    def captured(self) -> Arrays:
+        """The values of the first input with their description, see `capture`."""
+
+    def is_current(self, description: Mapping[str, Any]) -> bool:
+        """Whether integers with this description still fit."""
 
 
 def key_of(parts: Any) -> str:
@@ -266,6 +293,7 @@ def folded_model(subject: Subject) -> tuple[Model, Any, list[Feed], dict[str, Na
     if not subject.inputs:
         raise InputError("real values need an input: give --input FILE", file=model.path)
     feeds = read_inputs(model.specs, subject)
+    take_branches(model.path, model.proto, feeds[0])
     natives = in_real_numbers(model.path, model.proto)
     return model, fold(model, feeds[0]), feeds, natives
 

@@ -7,6 +7,7 @@ magnitude, so that the integers made with it depend on nothing else. `dpred-sim 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +63,41 @@ def beside(model: Path) -> Path | None:
     """The profile beside a model, if there is one."""
     path = model.with_suffix(SUFFIX)
     return path if path.is_file() else None
+
+
+def format_about(
+    place: Path | None, model_sha256: str, bits: int, rule: str, missing: str, about: dict[str, Any]
+) -> tuple[Profile | None, str]:
+    """The profile in the file `place` that a rule takes, and how values are quantised, in words.
+
+    What decides the integers is entered in `about`. `missing` is the name of a profile that is not
+    there. Raises InputError for a profile of another model.
+    """
+    about["quantise"] = rule
+    how = f"{bits} bits, {rule.replace('_', ' ')}"
+    if rule != "profiled":
+        return None, how
+    if place is None:
+        about["quantise"] = "full_range"
+        return None, f"{bits} bits, full range of each tensor (no {missing})"
+    profile = read_profile(place)
+    if profile.model_sha256 != model_sha256:
+        raise InputError(
+            "the profile belongs to another model",
+            file=place,
+            field="model_sha256",
+            found=profile.model_sha256,
+            allowed=model_sha256,
+        )
+    about["profile"] = profile_about(place, profile)
+    what = "ranges" if bits == 8 else "precisions"
+    return profile, f"{bits} bits, {what} of {place.name}"
+
+
+def profile_about(path: Path, profile: Profile) -> dict[str, Any]:
+    """What a workload's provenance says of a profile: file, SHA-256 of its content, how it was made."""
+    digest = hashlib.sha256(json.dumps(profile.to_dict(), sort_keys=True).encode()).hexdigest()
+    return {"file": path.name, "sha256": digest, **profile.about}
 
 
 def write_profile(path: Path, profile: Profile) -> None:

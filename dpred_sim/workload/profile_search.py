@@ -76,8 +76,9 @@ def profile_model(
     unseen = [network.error_on(feed, formats) for feed in unseen_feeds]
     about = {
         "rule": "smallest precision with a relative L2 change of the output before softmax of at most "
-        "`tolerance`, one tensor at a time, on every calibration input; then one more bit for the tensors "
-        "that changed it most (`added_bits` in all) until all together change it by `joint_tolerance` at most",
+        "`tolerance`, one tensor at a time, on every calibration input; then one more bit for those "
+        "that changed it most (`added_bits` in all) until all together change it by `joint_tolerance` at "
+        "most",
         "tolerance": tolerance,
         "joint_tolerance": joint_tolerance,
         "added_bits": added,

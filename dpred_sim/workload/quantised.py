@@ -6,7 +6,6 @@ opens one small file and reads tensors when they are looked at.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -22,17 +21,10 @@ from dpred_sim.cache import cache_folder
 from dpred_sim.errors import InputError, nearest
 from dpred_sim.values.quantise import Quantised, quantise_8bit, quantise_fixed
 from dpred_sim.values.tensor import LazyTensor, Tensor, TensorSource
-from dpred_sim.workload.capture import (
-    Arrays,
-    InMemory,
-    Subject,
-    capture,
-    external_files_match,
-    key_of,
-)
+from dpred_sim.workload.capture import Arrays, Captured, InMemory, key_of
 from dpred_sim.workload.layer import Layer, Pool
 from dpred_sim.workload.network import INPUT, Network, Part
-from dpred_sim.workload.profile import Format, Profile
+from dpred_sim.workload.profile import Format, Profile, profile_about
 from dpred_sim.workload.record import DAMAGED, open_record, write_record
 from dpred_sim.workload.workload import Workload
 
@@ -50,6 +42,17 @@ QUANTISED = 2
 
 KINDS = ("activations", "weights")
 
+__all__ = [
+    "KINDS",
+    "RULES",
+    "Values",
+    "integers",
+    "profile_about",
+    "quantise",
+    "real_workload",
+    "workload_of",
+]
+
 
 def check_rule(rule: str) -> None:
     """Raise InputError for an unknown rule."""
@@ -66,7 +69,7 @@ class Values:
     `source` and `provenance` go into the workload.
     """
 
-    subject: Subject
+    subject: Captured
     bits: int
     rule: str
     profile: Profile | None
@@ -113,14 +116,14 @@ def _cached(values: Values) -> Arrays | None:
     try:
         if record is None or record.description["key"] != values.key:
             return None
-        return record if external_files_match(record.description, values.subject) else None
+        return record if values.subject.is_current(record.description) else None
     except DAMAGED:
         return None
 
 
 def _quantise(values: Values) -> Arrays:
     """The integers of all tensors, made from the capture and kept in the cache."""
-    captured = capture(values.subject)
+    captured = values.subject.captured()
     description = json.loads(json.dumps(captured.description))
     description.update(key=values.key, bits=values.bits, rule=values.rule)
     arrays: dict[str, NDArray[Any]] = {}
@@ -351,9 +354,3 @@ class _Reader:
                 raise InputError(f"the file is damaged: {error}", file=file) from error
         self.found = self.restore()
         return self.found.read(key)
-
-
-def profile_about(path: Path, profile: Profile) -> dict[str, Any]:
-    """What a workload's provenance says of a profile: file, SHA-256 of its content, how it was made."""
-    digest = hashlib.sha256(json.dumps(profile.to_dict(), sort_keys=True).encode()).hexdigest()
-    return {"file": path.name, "sha256": digest, **profile.about}

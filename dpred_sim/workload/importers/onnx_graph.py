@@ -134,7 +134,7 @@ class Graph:
         newer = self.opset >= 13 or "Softmax" not in node.op_type
         axis = attributes.get("axis", -1 if newer else 1)
         # Before opset 13 a softmax took all axes from this one on together.
-        return bool(axis % count == count - 1)
+        return int(axis) % count == count - 1
 
     def is_final(self, node: Any) -> bool:
         """Whether the node only chooses a class: nothing but views and outputs of the network follow."""
@@ -151,7 +151,7 @@ class Graph:
 
     def is_real(self, name: str) -> bool:
         """Whether a tensor holds floating-point numbers."""
-        return self.runner.types.get(name, "tensor(float)") == "tensor(float)"
+        return bool(self.runner.types.get(name, "tensor(float)") == "tensor(float)")
 
     def refuse(self, node: Any, reason: str) -> NoReturn:
         """Raise InputError that names file, node and operator."""

@@ -513,8 +513,6 @@ class _Planner:
     def _recurrent(self, node: Any) -> None:
         """The steps of an LSTM, GRU or RNN; its input projection is a layer already."""
         graph = self.graph
-        if len(node.output) > 2 and node.output[2] in graph.readers:
-            self._refuse(node, "its cell state is read, which is not stored")
         value = self._read(node, projection(node))
         gates = GATES[node.op_type]
         out = graph.shape(node.output[0])
@@ -538,12 +536,19 @@ class _Planner:
             self._constant_operand(state)
             settings["initial"] = self._laid_out(node, state, in_order(units), (1, units))
         self._store(name, Tail(node.output[0], flat, (steps, units)), settings, weights)
-        self.done.update(made for made in node.output[2:] if made)
+        last = Value(
+            Stored(f"{name}.h[{0 if is_reversed(node) else steps - 1}]", (1, units)),
+            in_order(units).reshape(1, 1, units),
+        )
         if len(node.output) > 1 and node.output[1]:
             self.done.add(node.output[1])
-            last = Stored(f"{name}.h[{0 if is_reversed(node) else steps - 1}]", (1, units))
-            flat = in_order(units).reshape(graph.shape(node.output[1]))
-            self._view(node.output[1], Value(last, flat))
+            self._view(node.output[1], last)
+        if len(node.output) > 2 and node.output[2] in graph.readers:
+            # The cell state leaves post-processing once, after the last step.
+            cell = Tail(node.output[2], last.positions, (1, units))
+            settings = {"kind": "move", "operator": "cell state", **self._parts([last])}
+            self._store(self._unique(f"{name}.c"), cell, settings, None)
+        self.done.update(made for made in node.output[2:] if made)
 
     def _pool(self, node: Any) -> bool:
         """A pooling that cannot be fused; whether it is one over rows and columns of an image."""

@@ -296,7 +296,13 @@ def _session(path: Path, proto: Any, level: Any, save_to: Path | None) -> Any:
     if save_to is not None:
         options.optimized_model_filepath = str(save_to)
     try:
-        return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            proto.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            # Two layers that compute the same are two layers.
+            disabled_optimizers=["CommonSubexpressionElimination"],
+        )
     except Exception as error:
         raise InputError(f"onnxruntime cannot load the model: {_first_line(error)}", file=path) from error
 

@@ -79,7 +79,7 @@ def _chosen(
         before = sum(graph.shape(name)[axis] for name in node.output[:output])
         return np.take(positions, range(before, before + out[axis]), axis)
     # Old opsets have the operands of Slice as attributes.
-    operands = [None if not name else graph.known(name) for name in node.input[1:]]
+    operands: list[Any] = [None if not name else graph.known(name) for name in node.input[1:]]
     if kind == "Slice" and len(node.input) == 1:
         operands = [attributes.get(key) for key in ("starts", "ends", "axes")]
     if (
@@ -93,7 +93,7 @@ def _chosen(
     if kind == "Gather":
         return np.take(positions, np.asarray(operands[0]), attributes.get("axis", 0))
     starts, ends, axes, steps = (*operands, None, None)[:4]
-    where = [slice(None)] * positions.ndim
+    where: list[slice] = [slice(None)] * positions.ndim
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
