@@ -194,9 +194,11 @@ class Captor:
 
     def tensors(self, feed: Feed) -> Iterator[tuple[Planned, NDArray[np.float32]]]:
         """The stored tensors of one input, in the order of the plan; raises InputError for NaN."""
+        graph = self.graph
         names = [layer.tensor for layer in self.plan.layers]
-        fed = {name: array for name, array in feed.items() if name in self.graph.inputs}
-        found = dict(zip(names, self.graph.runner.run(names, fed), strict=True))
+        constant = {name: values for name in names if (values := graph.constant(name)) is not None}
+        fed = {name: array for name, array in feed.items() if name in graph.inputs}
+        found = dict(zip(names, graph.runner.run(names, {**constant, **fed}), strict=True))
         last = {name: i for i, name in enumerate(names)}
         for i, layer in enumerate(self.plan.layers):
             value = found[layer.tensor] if i < last[layer.tensor] else found.pop(layer.tensor)
@@ -206,15 +208,13 @@ class Captor:
         """The weights of every layer that has some."""
         return ((layer.name, layer.weights) for layer in self.plan.layers if layer.weights is not None)
 
-    def describe(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-        """The description of a capture with these ranges of the stored tensors, JSON-ready."""
+    def describe(self, ranges: Ranges) -> dict[str, Any]:
+        """The description of a capture with these ranges of tensors and weights, JSON-ready."""
         layers = self.plan.layers
-        activations = {}
-        for layer in layers:
-            activations[layer.name] = _about(layer.shape, *ranges[layer.name], layer.native)
+        activations = {x.name: _about(x.shape, *ranges.activations[x.name], x.native) for x in layers}
         weights = {
-            name: _about(w.values.shape, float(w.values.min()), float(w.values.max()), w.native)
-            for name, w in self.weights()
+            name: _about(ranges.shapes[name], *ranges.weights[name], held.native)
+            for name, held in self.weights()
         }
         folder = self.model.path.parent
         description = {
@@ -231,12 +231,19 @@ class Captor:
         return found
 
 
-class Ranges(dict[str, tuple[float, float]]):
-    """Lowest and highest value of each stored tensor, over all inputs so far."""
+class Ranges:
+    """Lowest and highest value of each stored tensor and of weights, over all inputs so far."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self.path = path
+        self.activations: dict[str, tuple[float, float]] = {}
+        self.weights: dict[str, tuple[float, float]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def include_weights(self, name: str, values: NDArray[Any]) -> None:
+        """Enter the weights of a layer."""
+        self.weights[name] = float(values.min()), float(values.max())
+        self.shapes[name] = values.shape
 
     def include(self, name: str, values: NDArray[Any]) -> None:
         """Widen the range of a tensor; raises InputError for values that are not finite."""
@@ -245,8 +252,8 @@ class Ranges(dict[str, tuple[float, float]]):
             raise InputError(
                 "values are not finite (NaN or infinity)", file=self.path, field=f"outputs of {name!r}"
             )
-        before = self.get(name, (low, high))
-        self[name] = (min(low, before[0]), max(high, before[1]))
+        before = self.activations.get(name, (low, high))
+        self.activations[name] = (min(low, before[0]), max(high, before[1]))
 
 
 def _make(subject: Subject) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
@@ -260,6 +267,7 @@ def _make(subject: Subject) -> tuple[dict[str, Any], dict[str, NDArray[np.float3
                 arrays[f"activations/{layer.name}"] = values
     for name, weights in captor.weights():
         arrays[f"weights/{name}"] = weights.values
+        ranges.include_weights(name, arrays[f"weights/{name}"])
     return captor.describe(ranges), arrays
 
 

@@ -91,9 +91,12 @@ class _Writer:
         subject, captor = self.captor.subject, self.captor
         files: dict[str, list[dict[str, str]]] = {}
         order = {layer.name: f"{i:04d}-{_plain(layer.name)}" for i, layer in enumerate(captor.plan.layers)}
-        weights = {
-            name: self._save(f"weights/{order[name]}.npy", held.values) for name, held in captor.weights()
-        }
+        weights = {}
+        for name, held in captor.weights():
+            values = held.values
+            self.ranges.include_weights(name, values)
+            weights[name] = self._save(f"weights/{order[name]}.npy", values)
+        del values
         inputs = []
         for index, (item, feed) in enumerate(zip(subject.inputs, captor.feeds, strict=True)):
             fed = self._save_input(f"inputs/{index}.npz", feed)

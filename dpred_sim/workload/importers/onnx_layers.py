@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from dpred_sim.workload.importers.onnx_fusion import (
     pooled_size,
 )
 from dpred_sim.workload.importers.onnx_geometry import (
+    Phases,
     Windows,
     conv_settings,
     is_direct,
@@ -44,12 +45,21 @@ Renames = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a layer: `values` is channel last, `factor` times the constant `source` of the graph."""
+    """Weights of a layer: `factor` times the constant `source` of the graph, which `make` brings into order.
 
-    values: NDArray[np.float32]
+    They are made when they are looked at, so that they are not in memory twice.
+    """
+
+    make: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    constant: Callable[[], NDArray[np.float32]]
     source: str
     factor: float = 1.0
     native: Native | None = None
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The weights, channel last."""
+        return self.make(self.constant())
 
 
 @dataclass(frozen=True)
@@ -143,9 +153,10 @@ class _Planner:
         elif kind == "ConvTranspose":
             self._transposed(node)
         elif kind in ("Gemm", "MatMul"):
-            if len(operands) > 1 and any(name in operands for name in node.input[2:]):
+            if any(name in operands for name in node.input[2:]):
                 self._refuse(node, "a computed bias is not modelled: add it in a node of its own")
-            self._product(node) if len(operands) == 2 else self._linear(node)
+            both = all(name in operands for name in node.input[:2])
+            self._product(node) if both else self._linear(node)
         elif kind in GATES:
             self._recurrent(node)
         elif kind == DYNAMIC:
@@ -324,9 +335,17 @@ class _Planner:
             self._refuse(node, "its weights are not all finite (NaN or infinity)")
         return array
 
-    def _made(self, values: NDArray[np.float32], source: str, factor: float = 1.0) -> Weights:
-        native = native_of(self.natives, source, values) if factor == 1 else None
-        return Weights(values, source, factor, native)
+    def _made(
+        self,
+        node: Any,
+        source: str,
+        make: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        factor: float = 1.0,
+    ) -> Weights:
+        made = Weights(make, lambda: self._weights(node, source), source, factor)
+        if factor != 1 or source not in self.natives:
+            return made
+        return replace(made, native=native_of(self.natives, source, made.values))
 
     def _called(self, output: str, name: str = "") -> str:
         found = name.removesuffix("/MatMulAddFusion") or output
@@ -357,22 +376,19 @@ class _Planner:
         over = windows(graph, node, weights.shape[2:], shape[2:])
         if is_direct(over, shape[0]):
             reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape))
-            kernels = weights if weights.ndim != 3 else weights[:, :, None]
-            if weights.ndim > 4:
-                kernels = weights.reshape(*weights.shape[:2], 1, weights.shape[-1])
-            values = np.ascontiguousarray(kernels.transpose(0, 2, 3, 1))
+            make = _kernels
             settings = conv_settings(over, groups)
             if weights.ndim > 4 or shape[0] > 1:
                 settings |= _along_the_last(settings)
         else:
             index, unfolded_shape = unfolded(shape, over, groups)
             reads = self._laid_out(node, node.input[0], index, unfolded_shape)
-            values = unfolded_weights(weights)
+            make = unfolded_weights
             settings = _along_the_last(conv_settings(over, groups))
         stored = image_of(out)
         tail = self.fusion.tail(node.output[0], channel_last(out), stored, add=True, pool=True)
         settings = {"kind": "conv", "operator": "Conv", "reads": reads, **settings}
-        self._store(self._name(node), tail, settings, self._made(values, node.input[1]))
+        self._store(self._name(node), tail, settings, self._made(node, node.input[1], make))
 
     def _transposed(self, node: Any) -> None:
         graph = self.graph
@@ -386,10 +402,14 @@ class _Planner:
         if len(shape) == 3:
             # One axis is two, the first of one row; a batch makes the rows.
             one = {key: (fill, *getattr(over, key)) for key, fill in _ONE_ROW.items()}
-            over, weights = type(over)(**one), weights[:, :, None]
+            over = type(over)(**one)
             size, out = (shape[0], *size), (1, out[1], out[0], out[2])
         reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape))
-        made = phases(weights, over, groups, size, out)
+
+        def made_of(values: NDArray[np.float32]) -> Phases:
+            return phases(values if values.ndim == 4 else values[:, :, None], over, groups, size, out)
+
+        made = made_of(weights)
         positions = made.positions
         if len(shape) == 3:
             positions = positions[0].transpose(1, 0, 2)
@@ -403,7 +423,8 @@ class _Planner:
             "dilation": (1, 1),
             "groups": groups,
         }
-        self._store(self._name(node), tail, settings, Weights(made.weights, node.input[1]))
+        held = self._made(node, node.input[1], lambda values: made_of(values).weights)
+        self._store(self._name(node), tail, settings, held)
 
     def _linear(self, node: Any) -> None:
         graph = self.graph
@@ -421,25 +442,27 @@ class _Planner:
         flat_out = in_order(prod(graph.shape(node.output[0]))).reshape(graph.shape(node.output[0]))
         if across:
             # W x is the transposed of x' W': rows of the layer are the columns of x.
-            weights = weights.T if turned_a else weights
+            turned = turned_a
             index = index if turned_b else index.swapaxes(-1, -2)
         else:
-            weights = weights if turned_b else weights.T
+            turned = not turned_b
             index = index.swapaxes(-1, -2) if turned_a else index
-        filters, inputs = weights.shape
+        filters, inputs = weights.shape[::-1] if turned else weights.shape
         factor = float(attributes.get("alpha", 1.0))
         reads, order = self._rows(node, source, index.reshape(-1, inputs))
-        values = np.empty((filters, inputs), dtype=np.float32)
-        values[:, order] = weights
-        if factor != 1:
-            values *= np.float32(factor)
+
+        def make(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+            values = np.empty((filters, inputs), dtype=np.float32)
+            values[:, order] = weights.T if turned else weights
+            return values if factor == 1 else values * np.float32(factor)
+
         rows = index.size // inputs
         if across:
-            turned = (*flat_out.shape[:-2], flat_out.shape[-1], flat_out.shape[-2])
-            flat_out = in_order(flat_out.size).reshape(turned).swapaxes(-1, -2)
+            other = (*flat_out.shape[:-2], flat_out.shape[-1], flat_out.shape[-2])
+            flat_out = in_order(flat_out.size).reshape(other).swapaxes(-1, -2)
         tail = self.fusion.tail(node.output[0], flat_out, (rows, filters), add=True, pool=False)
         settings = {"kind": "linear", "operator": node.op_type, "reads": reads}
-        self._store(self._name(node), tail, settings, self._made(values, constant, factor))
+        self._store(self._name(node), tail, settings, self._made(node, constant, make, factor))
 
     def _rows(self, node: Any, name: str, index: Positions) -> tuple[str, Positions]:
         """The stored tensor whose rows are those of `index`, and where in a row each column lies."""
@@ -519,7 +542,7 @@ class _Planner:
         steps, units = out[0], out[-1]
         if out[1:3] != (1, 1):
             self._refuse(node, "only batch 1 is modelled")
-        weights = Weights(by_unit(self._weights(node, node.input[2])[0], gates), node.input[2])
+        weights = self._made(node, node.input[2], lambda values: by_unit(values[0], gates))
         flat = in_order(steps * units).reshape(out)
         name = self._name(node)
         settings = {
@@ -543,7 +566,7 @@ class _Planner:
         if len(node.output) > 1 and node.output[1]:
             self.done.add(node.output[1])
             self._view(node.output[1], last)
-        if len(node.output) > 2 and node.output[2] in graph.readers:
+        if len(node.output) > 2 and node.output[2] in (*graph.readers, *graph.outputs):
             # The cell state leaves post-processing once, after the last step.
             cell = Tail(node.output[2], last.positions, (1, units))
             settings = {"kind": "move", "operator": "cell state", **self._parts([last])}
@@ -654,6 +677,13 @@ class _Planner:
                 pending.extend(self.graph.nodes[index].output)
 
 
+def _kernels(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights (K, C, k...) of a convolution over the last axis or two as (K, Ky, Kx, C)."""
+    if weights.ndim != 4:
+        weights = weights.reshape(*weights.shape[:2], 1, weights.shape[-1])
+    return np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
+
+
 _ONE_ROW = {"kernel": 1, "stride": 1, "dilation": 1, "before": 0, "after": 0}
 
 
@@ -693,7 +723,8 @@ def _transposed_windows(graph: Graph, node: Any, kernel: Any, size: Any, out: An
         ]
         half = tuple(t // 2 for t in total)
         rest = tuple(t - t // 2 for t in total)
-        before, after = (half, rest) if auto != "SAME_UPPER" else (rest, half)
+        # onnxruntime's way; for an odd total the standard's text has it the other way round.
+        before, after = (half, rest) if auto == "SAME_UPPER" else (rest, half)
     else:
         pads = (0,) * (2 * axes) if auto == "VALID" else tuple(attributes.get("pads", (0,) * (2 * axes)))
         before, after = pads[:axes], pads[axes:]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import heapq
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,12 @@ def import_onnx() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-@dataclass(frozen=True)
+@dataclass
 class Model:
-    """A model as read from a file; `files` are the files of its external data."""
+    """A model as read from a file; `files` are the files of its external data.
+
+    `proto` is gone once the model is folded: weights are in memory as seldom as can be.
+    """
 
     path: Path
     proto: Any
@@ -195,14 +199,16 @@ def fold(model: Model, feed: Feeds) -> Any:
 
     onnxruntime's basic optimisations do the folding: activations stay nodes of their own. Whole numbers
     of rank 0 become constants, so that what they choose is chosen. The nodes come back in an order as
-    near to the file's as the folding allows. Raises InputError for a model that onnxruntime refuses.
+    near to the file's as the folding allows. The model's own proto is used up. Raises InputError for a
+    model that onnxruntime refuses.
     """
     onnx, ort = import_onnx()
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
+    proto, model.proto = model.proto, None
     # Constants that are listed as inputs could be overridden, and would not be folded.
     known = {spec.name for spec in model.specs}
-    inputs = [value for value in model.proto.graph.input if value.name in known]
+    inputs = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in proto.graph.input]
+    inputs = [value for value in inputs if value.name in known]
+    rank = {name: i for i, node in enumerate(proto.graph.node) for name in node.output}
     del proto.graph.input[:]
     for value, spec in zip(inputs, model.specs, strict=True):
         if spec.is_whole and not spec.shape:
@@ -218,14 +224,15 @@ def fold(model: Model, feed: Feeds) -> Any:
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "folded.onnx"
-        _session(model.path, proto, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, target)
+        source, target = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
+        source.write_bytes(proto.SerializeToString())
+        del proto
+        _session(model.path, source, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, target)
         folded = onnx.load(str(target))
     used = {node.domain for node in folded.graph.node}
     kept = [opset for opset in folded.opset_import if opset.domain in used or opset.domain == ""]
     del folded.opset_import[:]
     folded.opset_import.extend(kept)
-    rank = {name: i for i, node in enumerate(model.proto.graph.node) for name in node.output}
     nodes = _ordered(list(folded.graph.node), rank)
     del folded.graph.node[:]
     folded.graph.node.extend(nodes)
@@ -242,28 +249,33 @@ class Runner:
     def __init__(self, path: Path, proto: Any) -> None:
         onnx, _ = import_onnx()
         self.path = path
-        extended = onnx.ModelProto()
-        extended.CopyFrom(proto)
-        del extended.graph.output[:]
+        nodes, outputs = len(proto.graph.node), list(proto.graph.output)
+        outputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in outputs]
+        del proto.graph.output[:]
         self._names = [name for node in proto.graph.node for name in node.output if name]
         # Inferred shapes are not always those that onnxruntime computes (ceil_mode), nor always known;
         # asking for shapes instead of tensors keeps them out of memory.
-        extended.graph.node.extend(
+        proto.graph.node.extend(
             onnx.helper.make_node("Shape", [name], [f"{name}{SHAPE}"]) for name in self._names
         )
-        if not any(opset.domain in ("", "ai.onnx") for opset in extended.opset_import):
-            extended.opset_import.append(onnx.helper.make_opsetid("", 17))
-        extended.graph.output.extend(
+        if not any(opset.domain in ("", "ai.onnx") for opset in proto.opset_import):
+            proto.opset_import.append(onnx.helper.make_opsetid("", 17))
+        proto.graph.output.extend(
             onnx.helper.make_empty_tensor_value_info(name)
             for name in (*self._names, *(f"{name}{SHAPE}" for name in self._names))
         )
-        self._session = plain_session(path, extended)
+        try:
+            self._session = plain_session(path, proto)
+        finally:
+            del proto.graph.node[nodes:]
+            del proto.graph.output[:]
+            proto.graph.output.extend(outputs)
         self.types = {output.name: output.type for output in self._session.get_outputs()}
         self.inputs = {value.name for value in self._session.get_inputs()}
 
     def run(self, outputs: Sequence[str], feed: Feeds) -> list[NDArray[Any]]:
         """Values of the tensors `outputs`; raises InputError when the model fails."""
-        return run_session(self.path, self._session, outputs, feed)
+        return run_session(self.path, self._session, outputs, feed, self.inputs)
 
     def shapes(self, feed: Feeds) -> dict[str, tuple[int, ...]]:
         """Shapes of all tensors that nodes make."""
@@ -271,11 +283,17 @@ class Runner:
         return {name: tuple(map(int, shape)) for name, shape in zip(self._names, found, strict=True)}
 
 
-def run_session(path: Path, session: Any, outputs: Sequence[str], feed: Feeds) -> list[NDArray[Any]]:
-    """One run of a session; a tensor that is fed can be asked for as well."""
+def run_session(
+    path: Path, session: Any, outputs: Sequence[str], feed: Feeds, inputs: Collection[str] | None = None
+) -> list[NDArray[Any]]:
+    """One run of a session; a tensor that is fed can be asked for as well.
+
+    `inputs` are the names that the session reads, where `feed` has others besides.
+    """
     wanted = [name for name in dict.fromkeys(outputs) if name not in feed]
     try:
-        found = dict(zip(wanted, session.run(wanted, dict(feed)), strict=True)) if wanted else {}
+        fed = {name: array for name, array in feed.items() if inputs is None or name in inputs}
+        found = dict(zip(wanted, session.run(wanted, fed), strict=True)) if wanted else {}
     except Exception as error:
         raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}", file=path) from error
     return [feed[name] if name in feed else found[name] for name in outputs]
@@ -284,20 +302,30 @@ def run_session(path: Path, session: Any, outputs: Sequence[str], feed: Feeds) -
 def plain_session(path: Path, proto: Any) -> Any:
     """A session without optimisations: every tensor of the graph keeps its meaning."""
     _, ort = import_onnx()
-    return _session(path, proto, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, None)
+    with tempfile.TemporaryDirectory() as folder:
+        # Through a file: onnxruntime would keep a second copy of the bytes.
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(proto.SerializeToString())
+        session = _session(path, file, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, None)
+    _trim()
+    return session
 
 
-def _session(path: Path, proto: Any, level: Any, save_to: Path | None) -> Any:
+def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
     _, ort = import_onnx()
     options = ort.SessionOptions()
     options.graph_optimization_level = level
     options.log_severity_level = 4
     options.use_deterministic_compute = True
+    # Returns memory as tensors are done with; it costs no time that can be measured.
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
     if save_to is not None:
         options.optimized_model_filepath = str(save_to)
+    _trim()
     try:
         return ort.InferenceSession(
-            proto.SerializeToString(),
+            str(file),
             options,
             providers=["CPUExecutionProvider"],
             # Two layers that compute the same are two layers.
@@ -305,6 +333,14 @@ def _session(path: Path, proto: Any, level: Any, save_to: Path | None) -> Any:
         )
     except Exception as error:
         raise InputError(f"onnxruntime cannot load the model: {_first_line(error)}", file=path) from error
+
+
+def _trim() -> None:
+    """Give freed memory back: glibc keeps the megabytes that loading the model before left behind."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
 
 
 def _ordered(nodes: list[Any], rank: Mapping[str, int]) -> list[Any]:

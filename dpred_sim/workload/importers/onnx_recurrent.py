@@ -104,6 +104,8 @@ def _directions(onnx: Any, proto: Any, node: Any, constants: Constants) -> Itera
                     proto.graph.initializer.append(tensor)
                 yield onnx.helper.make_node("Slice", [operand, *edges], [key])
             own.append(key)
+        while not own[-1]:
+            own.pop()
         del made.input[:]
         made.input.extend(own)
         made.output[:] = [f"{output}.{way}" if output else "" for output in node.output]

@@ -43,9 +43,9 @@ def with_rounding(
     constant = {t.name: t for t in proto.graph.initializer}
     proto.graph.initializer.append(helper.make_tensor(HALF, kinds.FLOAT, [], [0.5]))
     nodes = [
-        _switch(helper, value.name, prefixes[value.name], value.name + "_rounded")
-        for value in proto.graph.input
-        if value.name in prefixes
+        _switch(helper, name, prefixes[name], name + "_rounded")
+        for name in dict.fromkeys([*(value.name for value in proto.graph.input), *constant])
+        if name in prefixes
     ]
     for node in proto.graph.node:
         if node.op_type in GATES and node.output[0] in prefixes:
