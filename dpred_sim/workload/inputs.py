@@ -114,7 +114,8 @@ def _numpy(specs: Sequence[InputSpec], path: Path) -> Feed:
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.ndarray):
-            return {_only(specs, path, found.dtype.kind in "iub" and len(specs) > 1).name: found}
+            whole = found.dtype.kind in "iub" if len(specs) > 1 else specs[0].is_whole
+            return {_only(specs, path, whole).name: found}
         with found:
             arrays = {name: found[name] for name in found.files}
     except InputError:

@@ -12,7 +12,6 @@ import pytest
 from dpred_sim.errors import InputError
 from dpred_sim.values.quantise import quantise_fixed
 from dpred_sim.workload.capture import file_inputs, file_subject
-from dpred_sim.workload.load import load_workload
 from dpred_sim.workload.profile import Format, Profile, read_profile, write_profile
 from tests.workload.onnx_models import ModelBuilder, save_input
 
@@ -101,14 +100,17 @@ def test_precisions_are_the_smallest_within_the_tolerance(network: Network, tole
 def test_all_together_change_the_output_by_the_joint_tolerance_at_most(network: Network) -> None:
     alone = in_order(search(network, tolerance=0.05, joint_tolerance=1.0))
     profile = search(network, tolerance=0.05, joint_tolerance=0.05)
-    added = profile.about["added_bits"]
-    assert added >= 1
-    assert [f.precision for f in in_order(profile)] == [f.precision + added for f in alone]
+    more = [f.precision - a.precision for f, a in zip(in_order(profile), alone, strict=True)]
+    assert min(more) >= 0 and sum(more) == profile.about["added_bits"] >= 1
     together = {index: f.precision for index, f in enumerate(in_order(profile))}
     changes = [network.change(x, together) for x in network.arrays]
     assert max(changes[:3]) <= 0.05
-    # One bit less is too little.
-    assert max(network.change(x, {i: p - 1 for i, p in together.items()}) for x in network.arrays[:3]) > 0.05
+    # Not a bit everywhere: some tensors stay as they were where that is enough.
+    assert sum(more) <= 3 * len(more)
+    assert (
+        max(network.change(x, {i: f.precision for i, f in enumerate(alone)}) for x in network.arrays[:3])
+        > 0.05
+    )
     about = profile.about
     assert [item["error"] for item in about["calibration"]] == pytest.approx(changes[:3], rel=0.02)
     assert [item["error"] for item in about["held_out"]] == pytest.approx(changes[3:], rel=0.02)
@@ -122,29 +124,6 @@ def test_a_profile_needs_inputs_and_sensible_tolerances(network: Network) -> Non
         profile_model(file_subject(network.path, network.inputs[:2]))
     with pytest.raises(InputError, match="tolerances"):
         search(network, tolerance=0.1, joint_tolerance=0.05)
-
-
-def test_the_program_writes_the_profile_that_a_workload_takes(
-    network: Network, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from dpred_sim.workload.profile_search import main
-
-    command = [str(network.path)]
-    for path in network.inputs[:3]:
-        command += ["--input", str(path)]
-    assert main(command) == 0
-    profile = read_profile(network.path.with_suffix(".profile.json"))
-    found = load_workload(network.path, inputs=[network.inputs[4]])
-    assert "precisions of net.profile.json" in found.source
-    layers = {node.name: node.layer for node in found.network}
-    assert layers["n_c"].activations.precision == profile.activations["input"].precision < 16
-    for name, layer in layers.items():
-        assert layer.weights is not None and layer.outputs is not None
-        assert layer.weights.precision == profile.weights[name].precision
-        assert layer.outputs.precision == profile.activations[name].precision
-    capsys.readouterr()
-    assert main(command[:3]) == 2
-    assert "more calibration inputs" in capsys.readouterr().err
 
 
 def test_a_profile_survives_its_file(tmp_path: Path) -> None:

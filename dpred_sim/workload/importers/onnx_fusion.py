@@ -16,7 +16,7 @@ import numpy as np
 
 from dpred_sim.workload.importers.onnx_geometry import pooling
 from dpred_sim.workload.importers.onnx_graph import Graph
-from dpred_sim.workload.importers.onnx_ops import DYNAMIC, NORMALISATIONS, POINTWISE, POOLS, REDUCTIONS, VIEWS
+from dpred_sim.workload.importers.onnx_ops import NORMALISATIONS, POINTWISE, POOLS, REDUCTIONS, VIEWS
 from dpred_sim.workload.importers.onnx_views import Positions, moved, same
 from dpred_sim.workload.layer import Pool
 
@@ -141,9 +141,9 @@ class Fusion:
         if not operands or any(name not in region for name in operands) or graph.is_final(node):
             return False
         whole = [place for name in operands if (place := region[name]) is not None]
-        if node.op_type in VIEWS or node.op_type == DYNAMIC:
+        if node.op_type in VIEWS:
             if len(operands) != 1 or not whole or len([name for name in node.output if name]) > 1:
-                return whole[0] if node.op_type == DYNAMIC and whole else False
+                return False
             found = moved(graph, node, operands[0], whole[0])
             # A part of the values, or some of them twice, is another tensor.
             return found if found is not None and found.size == whole[0].size else False

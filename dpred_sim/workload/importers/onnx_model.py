@@ -320,6 +320,8 @@ def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
     # Returns memory as tensors are done with; it costs no time that can be measured.
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
+    # Else weights between quantised activations are quantised as well.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     if save_to is not None:
         options.optimized_model_filepath = str(save_to)
     _trim()

@@ -244,7 +244,11 @@ class _Rewriting:
         if name not in self.constants and name not in self.real:
             self.nodes.append(node)
             return
-        self._node("Identity", [self._operand(node, name, scale, zero, axis)], node.output[0], "")
+        source = self._operand(node, name, scale, zero, axis)
+        self._node("Identity", [source], node.output[0], "")
+        if source in self.natives:
+            # Folding leaves one of the two names.
+            self.natives[node.output[0]] = self.natives[source]
 
     def _conv(self, node: Any) -> None:
         x, xs, xz, w, ws, wz, ys, yz, *bias = node.input
