@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+PHOTOS = ("photo.png", "photo2.png", "photo3.png", "photo4.png")
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -40,8 +41,10 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "dpred_sim", *words[1:]]
     elif words[0] == "python":
         words = [sys.executable, *words[1:]]
-    if "model.onnx" in words:
+    if "model.onnx" in words or "traces/model" in words:
         make_model(folder)
+    if "traces/model" in words and "capture" not in words:
+        make_trace(folder, "run" in words)
     environment = {**os.environ, "COLUMNS": "120"}
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -66,7 +69,20 @@ def make_model(folder: Path) -> None:
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, folder / "model.onnx")
-    image.fromarray(rng.integers(0, 255, (20, 24, 3)).astype(np.uint8)).save(folder / "photo.png")
+    for name in PHOTOS:
+        image.fromarray(rng.integers(0, 255, (20, 24, 3)).astype(np.uint8)).save(folder / name)
+
+
+def make_trace(folder: Path, profiled: bool) -> None:
+    """What the commands before leave: a trace, and its profile."""
+    inputs = [word for name in PHOTOS[:3] for word in ("--input", name)]
+    steps = [["capture", "model.onnx", *inputs, "--out", "traces/model"]]
+    if profiled:
+        steps.append(["profile", "traces/model"])
+    for words in steps:
+        subprocess.run(
+            [sys.executable, "-m", "dpred_sim", *words], cwd=folder, check=True, capture_output=True
+        )
 
 
 @pytest.mark.parametrize("command", OTHERS)

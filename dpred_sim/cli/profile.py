@@ -71,6 +71,8 @@ def profile(
         joint_tolerance=joint,
         report=_progress(),
     )
+    if sys.stderr is not None and sys.stderr.isatty():
+        print("\r\x1b[2K", end="", file=sys.stderr)
     try:
         write_profile(place, found)
     except OSError as error:
@@ -107,18 +109,20 @@ def _subject(
     return file_subject(source, inputs, settings), source.with_suffix(SUFFIX)
 
 
-def _progress() -> Callable[[int, int, str], None]:
-    """Progress on stderr: one line that is written over on a terminal, else one every tenth."""
+def _progress() -> Callable[[str], None]:
+    """Progress on stderr: one line that is written over on a terminal, else every tenth line."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
+    lines = 0
 
-    def report(done: int, total: int, line: str) -> None:
+    def report(line: str) -> None:
+        nonlocal lines
+        lines += 1
         if sys.stderr is None:
             return
         if terminal:
-            end = "\n" if done == total else ""
-            print(f"\r\x1b[2K{done}/{total} {line}"[:110], end=end, file=sys.stderr, flush=True)
-        elif done == total or done * 10 // total > (done - 1) * 10 // total:
-            print(f"{done}/{total} {line}", file=sys.stderr, flush=True)
+            print(f"\r\x1b[2K{line[:78]}", end="", file=sys.stderr, flush=True)
+        elif lines % 10 == 1 or line.startswith("all together"):
+            print(line, file=sys.stderr, flush=True)
 
     return report
 

@@ -34,8 +34,8 @@ GUESS = 9
 LEAST_INPUTS = 3
 """Fewer calibration inputs make a profile that does not hold on others."""
 
-Report = Callable[[int, int, str], None]
-"""Told how many tensors are done, of how many, and what was found."""
+Report = Callable[[str], None]
+"""Told what was found, a line a tensor: "37/108 weights conv1: 8 bits"."""
 
 
 def profile_model(
@@ -44,7 +44,7 @@ def profile_model(
     held_out: Sequence[InputFile] = (),
     tolerance: float = 0.01,
     joint_tolerance: float = 0.05,
-    report: Report = lambda done, total, line: None,
+    report: Report = lambda line: None,
 ) -> Profile:
     """Search the profile of a model on the subject's inputs, and measure its error on others.
 
@@ -71,7 +71,7 @@ def profile_model(
     for done, tensor in enumerate(network.tensors, 1):
         formats[tensor], alone[tensor] = network.smallest(tensor, tolerance, guess)
         guess = formats[tensor].precision
-        report(done, total, f"{tensor.kind} {tensor.names[0]}: {guess} bits")
+        report(f"{done}/{total} {tensor.kind} {tensor.names[0]}: {guess} bits")
     formats, added, errors = _repaired(network, formats, alone, joint_tolerance, report)
     unseen = [network.error_on(feed, formats) for feed in unseen_feeds]
     about = {
@@ -126,7 +126,7 @@ def _repaired(
             break
         added += raised
         errors = network.errors(formats)
-        report(len(shares), len(shares), f"all together: {max(errors):.2%} with {added} more bit(s)")
+        report(f"all together: {max(errors):.2%} with {added} more bit(s)")
     return formats, added, errors
 
 

@@ -59,7 +59,7 @@ def test_from_model_to_profile_to_run(
     assert code == 0 and document["workload"] == "net" and "no profile.json" in document["source"]
     code, out, err = run(capsys, "profile", trace, "--held-out", inputs[3])
     assert code == 0 and "held out     changed by" in out and str(trace / "profile.json") in out
-    assert "5/5" in err
+    assert "1/5 activations input: " in err
     profile = read_profile(trace / "profile.json")
     assert profile.about["held_out"][0]["name"] == "3.npy" and profile.about["held_out_error"] > 0
     code, out, err = run(capsys, "run", trace, "--no-live", "--json")
@@ -77,9 +77,9 @@ def test_from_model_to_profile_to_run(
 
 
 def test_a_profile_beside_a_model(model: Path, inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "profile", model, *given(inputs[:3]))
+    code, out, _ = run(capsys, "profile", model, *given(inputs[:3]))
     assert code == 0 and "net.profile.json" in out
-    code, out, err = run(capsys, "workload", "show", model, *given(inputs[3:]))
+    code, out, _err = run(capsys, "workload", "show", model, *given(inputs[3:]))
     assert code == 0 and "precisions of net.profile.json" in out
 
 

@@ -109,7 +109,7 @@ def test_convolutions_in_8_bits_keep_what_is_stored(
         assert np.abs(found - np.rint(found)).max() < 1e-3
         assert np.abs(found - integer).max() < 1.001 and np.abs(found - integer).mean() < 0.02
     for bits in (8, 16):
-        workload, record = loaded(path, x, bits=bits, rule="profiled")
+        workload, _record = loaded(path, x, bits=bits, rule="profiled")
         layers = [node.layer for node in workload.network]
         for layer, name in zip(layers, ("w1", "w2"), strict=True):
             assert layer.weights is not None and layer.outputs is not None
@@ -158,7 +158,7 @@ def test_products_of_integers_that_are_quantised_as_they_come(tmp_path: Path) ->
         m.node("Mul", [f"{name}_real", f"{name}_step"], f"{name}_out")
     path = m.save(tmp_path / "m.onnx", ["a_out", "b_out"])
     x = save_input(tmp_path / "x.npy", (1, 6, 16))
-    workload, record = loaded(path, x, bits=16, rule="profiled")
+    workload, _record = loaded(path, x, bits=16, rule="profiled")
     # The tensor is stored once, whoever quantises it; both products read it.
     assert [(node.name, node.reads) for node in workload.network] == [
         ("n_a_sum", "input"),
