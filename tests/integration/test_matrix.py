@@ -10,6 +10,7 @@ from dpred_sim.locate import ready_made_names
 from dpred_sim.simulation.engine import Simulation
 from dpred_sim.simulation.systems import load_topology
 from dpred_sim.workload.load import load_workload
+from tests.trained import need
 
 WORKLOADS = ready_made_names("workloads", ".py")
 TOPOLOGIES = ready_made_names("topologies", ".yaml")
@@ -40,6 +41,7 @@ def run(workload: str, topology: str) -> None:
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_workload_on_every_topology(workload, topology):
+    need(workload, download=True)
     run(workload, topology)
 
 
@@ -50,6 +52,7 @@ def test_each_topology(topology):
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_each_workload(workload):
+    need(workload)
     run(workload, "dpred_stripes_ddr4")
 
 

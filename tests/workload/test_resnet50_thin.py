@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from dpred_sim.workload.load import load_workload
 from dpred_sim.workload.network import INPUT, Node
 from dpred_sim.workload.profile import read_profile
 from dpred_sim.workload.record import Record
+from dpred_sim.workload.trained.inputs import preprocessing_of
+from dpred_sim.workload.trained.manifest import shipped
 from dpred_sim.workload.workload import Workload
 from tests.workload.onnx_models import conv, pooled
 
@@ -184,9 +185,9 @@ def test_the_committed_profile_keeps_its_promise() -> None:
     assert max(item["error"] for item in about["calibration"]) <= about["joint_tolerance"]
     assert {item["error"] for item in about["held_out"]}
     # The photo that runs by default is none of those that the profile was made with.
-    script = runpy.run_path(str(ready_made("workloads") / "resnet50_thin.py"))
-    assert script["PHOTO"] not in script["CALIBRATION"]
-    assert about["preprocessing"] == script["PREPROCESSING"].to_dict()
+    entry = shipped().models["resnet50_thin"]
+    assert entry.inputs[0] not in entry.calibration
+    assert about["preprocessing"] == preprocessing_of(entry.preprocessing).to_dict()
 
 
 @pytest.mark.usefixtures("offline")

@@ -1,0 +1,104 @@
+"""What the workload scripts of trained networks share: a model of the manifest, real inputs, a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpred_sim.errors import InputError
+from dpred_sim.locate import ready_made
+from dpred_sim.workload.capture import Subject
+from dpred_sim.workload.profile import Profile, read_profile
+from dpred_sim.workload.quantised import Values, check_rule, profile_about, real_workload
+from dpred_sim.workload.trained.inputs import manifest_input, own_input, preprocessing_of
+from dpred_sim.workload.trained.manifest import shipped
+from dpred_sim.workload.trained.model import model_key, onnx_model
+from dpred_sim.workload.workload import Workload
+
+
+def profile_path(name: str) -> Path:
+    """Where the committed profile of a model lies."""
+    return ready_made("workloads") / "data" / name / "profile.json"
+
+
+def subject(name: str, inputs: Sequence[str | Path] | None = None) -> Subject:
+    """A model of the manifest with inputs: names of the manifest or paths; None means its own.
+
+    Nothing is fetched before it is needed. Raises InputError for an unknown name.
+    """
+    manifest = shipped()
+    entry = manifest.model(name)
+    files = tuple(
+        own_input(manifest, name, item) if isinstance(item, Path) else manifest_input(manifest, name, item)
+        for item in (entry.inputs if inputs is None else inputs)
+    )
+    return Subject(
+        name,
+        model_key(entry),
+        lambda: onnx_model(manifest, name),
+        files,
+        preprocessing_of(entry.preprocessing),
+        entry.renames,
+    )
+
+
+def trained_values(
+    name: str, *, bits: int, quantise: str = "profiled", inputs: Sequence[Path] = ()
+) -> Values:
+    """A trained network in a format, with its committed profile; on its own inputs, or on a user's.
+
+    Raises InputError for an unknown rule, and a profile that is missing or belongs to another model.
+    """
+    check_rule(quantise)
+    entry = shipped().model(name)
+    found = subject(name, inputs or None)
+    path = profile_path(name)
+    profile = _profile(path, found) if quantise == "profiled" else None
+    about: dict[str, Any] = {
+        "model": f"{entry.network}; weights: {entry.weights_licence}",
+        "model_sha256": found.model_sha256,
+        "inputs": [{"name": item.name, "sha256": item.sha256} for item in found.inputs],
+        "preprocessing": entry.preprocessing,
+        "quantise": quantise,
+    }
+    how = f"{bits} bits, {quantise.replace('_', ' ')}"
+    if profile is not None:
+        about["profile"] = profile_about(path, profile)
+        changed, count = profile.about["joint_error"], len(profile.about["calibration"])
+        how += f" (output changed by {changed:.1%} at most on {count} inputs)" if bits == 16 else " ranges"
+    source = f"trained {entry.network} on {found.inputs[0].name}; {how}"
+    return Values(found, bits, quantise, profile, source, about)
+
+
+def trained_workload(
+    name: str, *, bits: int, quantise: str = "profiled", inputs: Sequence[Path] = ()
+) -> Workload:
+    """The workload of a trained network; see `trained_values`.
+
+    Raises Unavailable when its files are neither in the cache nor to be had; MissingExtra.
+    """
+    return real_workload(trained_values(name, bits=bits, quantise=quantise, inputs=inputs))
+
+
+def make_profile(name: str, report: Callable[[str], None] = print, **tolerances: float) -> Profile:
+    """Search the profile of a model on its calibration inputs: seconds to many minutes."""
+    from dpred_sim.workload.profile_search import profile_model
+
+    manifest = shipped()
+    entry = manifest.model(name)
+    held_out = [manifest_input(manifest, name, item) for item in entry.held_out]
+    return profile_model(subject(name, entry.calibration), held_out=held_out, report=report, **tolerances)
+
+
+def _profile(path: Path, found: Subject) -> Profile:
+    profile = read_profile(path)
+    if profile.model_sha256 != found.model_sha256:
+        raise InputError(
+            "the profile belongs to another model",
+            file=path,
+            field="model_sha256",
+            found=profile.model_sha256,
+            allowed=found.model_sha256,
+        )
+    return profile
