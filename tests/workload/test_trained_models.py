@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dpred_sim.errors import InputError
+from dpred_sim.workload.fetch import fetch
 from dpred_sim.workload.trained import inputs as preparing
 from dpred_sim.workload.trained.architectures import (
     LITE0_BLOCKS,
@@ -20,9 +21,10 @@ from dpred_sim.workload.trained.architectures import (
     waifu2x_vgg7,
 )
 from dpred_sim.workload.trained.inputs import KINDS, manifest_input, own_input, recording
-from dpred_sim.workload.trained.manifest import Manifest, read_manifest
+from dpred_sim.workload.trained.manifest import Manifest, read_manifest, shipped
 from dpred_sim.workload.trained.mel import mel_bands
 from dpred_sim.workload.trained.model import convert, model_key, onnx_model
+from tests.trained import need
 from tests.workload.keras_oracle import LAYERS
 from tests.workload.test_manifest import GOOD
 
@@ -213,13 +215,36 @@ def made(kind: str, path: Path, cut: Any, **settings: Any) -> Any:
 def test_frames_carry_the_end_of_the_one_before(tmp_path: Path) -> None:
     samples = RNG.integers(-30_000, 30_000, 40_000)
     path = sound(tmp_path / "a.wav", samples)
-    found = made("frames", path, {"start": 0.5, "length": 0.25}, size=512, context=64)
+    cut = {"start": 0.5, "length": 0.25}
+    found = made("frames", path, cut, size=512, context=64, mirrored=32)
     piece = samples[8000:12_000] / 32_768
-    assert found.shape == (7, 576) and found.dtype == np.float32
-    assert not found[0, :64].any()
-    for i in range(7):
-        assert np.allclose(found[i, 64:], piece[512 * i : 512 * (i + 1)])
-        assert i == 0 or np.array_equal(found[i, :64], found[i - 1, -64:])
+    assert found.shape == (1, 1, 7, 32 * 19) and found.dtype == np.float32
+    frames = found[0, 0]
+    assert not frames[0, :64].any()
+    for i, frame in enumerate(frames):
+        assert np.allclose(frame[64:576], piece[512 * i : 512 * (i + 1)])
+        assert np.array_equal(frame[576:], frame[575 - 32 : 575][::-1])
+        assert i == 0 or np.array_equal(frame[:64], frames[i - 1, 512:576])
+
+
+@pytest.mark.network
+def test_silero_vad_is_what_its_package_ships(tmp_path: Path) -> None:
+    """The rebuilt graph against the package's own on 10 s of speech, which is found there."""
+    need("silero_vad")
+    ort = pytest.importorskip("onnxruntime")
+    manifest = shipped()
+    (model,) = fetch(manifest.model_sources("silero_vad"))
+    frames = np.load(manifest_input(manifest, "silero_vad", "speech_1").path())
+    rebuilt = ort.InferenceSession(str(onnx_model(manifest, "silero_vad")))
+    found = rebuilt.run(None, {"input": frames})[0].ravel()
+    source = manifest.input_source("speech_1")
+    assert source is not None
+    samples = np.concatenate([np.zeros(64, np.float32), recording(fetch([source])[0], {"length": 10.0})])
+    whole = np.stack([samples[512 * i : 512 * i + 576] for i in range(len(frames[0, 0]))])
+    state = {name: np.zeros((1, 1, 128), np.float32) for name in ("h", "c")}
+    wanted = ort.InferenceSession(str(model)).run(None, {"input": whole, **state})[0]
+    assert np.allclose(found, wanted, atol=1e-4) and len(wanted) == 312
+    assert 0.1 < (wanted > 0.5).mean() < 0.9
 
 
 def test_mel_bands_against_a_slow_computation(tmp_path: Path) -> None:
@@ -289,7 +314,7 @@ def test_silence_and_short_sound_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="silent"):
         made("mel", path, {}, window=400, hop=160, bands=40, loudness=-30.0)
     with pytest.raises(InputError, match="shorter than one frame"):
-        made("frames", path, {}, size=512, context=64)
+        made("frames", path, {}, size=512, context=64, mirrored=0)
 
 
 def test_token_ids_of_one_text(tmp_path: Path) -> None:

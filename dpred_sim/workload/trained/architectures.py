@@ -1,6 +1,7 @@
-"""Networks whose packages ship weights without a graph: the graph is built here, from what is published.
+"""Networks whose packages ship weights without a graph, or with one that does not suit an accelerator.
 
-Each function takes the weights by name and returns an ONNX model; a missing tensor is a KeyError.
+The graph is built here, from what is published. Each function takes the weights by name and returns an
+ONNX model; a missing tensor is a KeyError.
 """
 
 from __future__ import annotations
@@ -98,9 +99,44 @@ def waifu2x_vgg7(weights: Weights) -> Any:
     return g.model(x)
 
 
+def silero_vad(weights: Weights) -> Any:
+    """Silero VAD at 16 kHz over frames that do not depend on each other, then an LSTM over all of them.
+
+    The package's graph has the frames as a batch of one-dimensional convolutions, and makes magnitudes of
+    the Fourier transform by squares, which 16 bits cannot hold. Here frames are rows of an image, and the
+    magnitude is one operator over pairs of channels: the same numbers. Reads (1, 1, frames, 640): of each
+    frame 64 samples of the one before, its 512, and its last 64 mirrored.
+    """
+    g = GraphBuilder("silero_vad", [1, 1, "frames", 640])
+    # Real and imaginary part of a frequency side by side.
+    basis = (
+        weights["stft.forward_basis_buffer"].reshape(2, 129, 1, 256).swapaxes(0, 1).reshape(258, 1, 1, 256)
+    )
+    x = g.conv(g.source, "stft", basis.reshape(258, 1, 1, 256), strides=[1, 128])
+    x = g.node("Transpose", [x], "by_position", perm=[0, 2, 3, 1])
+    x = g.node("Reshape", [x, g.constant("pairs", [1, -1, 4, 129, 2], np.int64)], "parts")
+    x = g.node("ReduceL2", [x], "magnitude", axes=[-1], keepdims=0)
+    x = g.node("Transpose", [x], "spectrum", perm=[0, 3, 1, 2])
+    for i, stride in enumerate((1, 2, 2, 1)):
+        values = weights[f"encoder.{i}.weight"][:, :, None]
+        bias = weights[f"encoder.{i}.bias"]
+        x = g.conv(x, f"encoder{i}", values, bias, strides=[1, stride], pads=[0, 1, 0, 1])
+        x = g.node("Relu", [x], f"encoder{i}_relu")
+    # One column is left: (1, 128, frames, 1) as (frames, 1, 128).
+    x = g.node("Transpose", [x], "frames_first", perm=[2, 0, 3, 1])
+    x = g.node("Squeeze", [x, g.constant("column", [2], np.int64)], "rows")
+    x = g.lstm(x, "lstm", [weights[f"onnx::LSTM_{n}"] for n in (209, 210, 211)])
+    x = g.node("Squeeze", [x, g.constant("direction", [1], np.int64)], "states")
+    x = g.node("Relu", [x], "states_relu")
+    x = g.node("Squeeze", [x, g.constant("batch", [1], np.int64)], "by_frame")
+    x = g.linear(x, "output", weights["output.weight"][:, :, 0], weights["output.bias"])
+    return g.model(g.node("Sigmoid", [x], "speech"))
+
+
 ARCHITECTURES: dict[str, Callable[[Weights], Any]] = {
     "efficientnet_lite0": efficientnet_lite0,
     "resemblyzer": resemblyzer,
+    "silero_vad": silero_vad,
     "waifu2x_vgg7": waifu2x_vgg7,
 }
 """What `build` in the manifest can name."""

@@ -65,6 +65,12 @@ class GraphBuilder:
         )
         return outputs[0]
 
+    def split(self, x: str, sizes: str, names: Sequence[str]) -> None:
+        """Cut the channels of `x` into parts of the sizes in the constant `sizes`."""
+        self.nodes.append(
+            self._onnx.helper.make_node("Split", [x, sizes], list(names), name=names[0], axis=1)
+        )
+
     def relu6(self, x: str, name: str) -> str:
         """Values clipped to 0 ... 6."""
         bounds = [self.constant(f"six.{value}", value) for value in (0.0, 6.0)]

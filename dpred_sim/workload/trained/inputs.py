@@ -113,6 +113,12 @@ def _npy(array: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
+def _npz(**arrays: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
 def _piece(path: Path, cut: Cut, settings: Settings) -> bytes:
     """`rows` and `columns` (first, end) of a photo."""
     try:
@@ -156,14 +162,20 @@ def recording(path: Path, cut: Cut) -> NDArray[np.float32]:
 
 
 def _frames(path: Path, cut: Cut, settings: Settings) -> bytes:
-    """Frames of `size` samples, each with the last `context` samples before it; zeros before the first."""
+    """Frames as rows, (1, 1, T, samples).
+
+    A frame is `size` samples with the last `context` before it (zeros before the first); its end is
+    mirrored `mirrored` samples far.
+    """
     size, context = settings["size"], settings["context"]
     samples = recording(path, cut)
     count = len(samples) // size
     if count == 0:
         raise InputError("shorter than one frame", file=path, found=len(samples), allowed=f">= {size}")
     padded = np.concatenate([np.zeros(context, np.float32), samples])
-    return _npy(np.lib.stride_tricks.sliding_window_view(padded, size + context)[::size][:count])
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size + context)[::size][:count]
+    frames = np.pad(frames, ((0, 0), (0, settings["mirrored"])), mode="reflect")
+    return _npy(frames[None, None])
 
 
 def _mel(path: Path, cut: Cut, settings: Settings) -> bytes:
@@ -190,9 +202,21 @@ def _tokens(path: Path, cut: Cut, settings: Settings) -> bytes:
             file=path,
             allowed='{"texts": [{"ids": [101, ..., 102]}]}',
         ) from error
-    stream = io.BytesIO()
-    np.savez(stream, input_ids=ids, attention_mask=np.ones_like(ids), token_type_ids=np.zeros_like(ids))
-    return stream.getvalue()
+    return _npz(input_ids=ids, attention_mask=np.ones_like(ids), token_type_ids=np.zeros_like(ids))
+
+
+def _features(path: Path, cut: Cut, settings: Settings) -> bytes:
+    """Features (T, bands) of one recording out of several, times `scale`, as (1, bands, T, 1)."""
+    try:
+        found = np.load(path, allow_pickle=False)[cut.get("item", 0)]
+        rows, bands = found.shape
+    except Exception as error:
+        # numpy raises many kinds for a damaged file.
+        raise InputError("not an array (recordings, T, bands)", file=path) from error
+    if bands != settings["bands"]:
+        raise InputError("another number of bands", file=path, found=bands, allowed=settings["bands"])
+    values = found.astype(np.float32) * np.float32(settings["scale"])
+    return _npy(values.T.reshape(1, bands, rows, 1))
 
 
 KINDS: dict[str, tuple[str, Callable[[Path, Cut, Settings], bytes]]] = {
@@ -200,5 +224,6 @@ KINDS: dict[str, tuple[str, Callable[[Path, Cut, Settings], bytes]]] = {
     "frames": (".npy", _frames),
     "mel": (".npy", _mel),
     "tokens": (".npz", _tokens),
+    "features": (".npy", _features),
 }
 """What `preprocessing.kind` can name, with the suffix and the maker of the prepared file."""

@@ -55,6 +55,20 @@ def convert(entry: ModelEntry, paths: Sequence[Path]) -> Any:
     return LOADERS[entry.loader](entry, paths)
 
 
+def _onnx(entry: ModelEntry, paths: Sequence[Path]) -> Any:
+    """A network built of the constants of an ONNX model, by name."""
+    from dpred_sim.workload.importers.onnx_model import import_onnx
+
+    onnx, _ = import_onnx()
+    try:
+        proto = onnx.load(str(paths[0]), load_external_data=False)
+        weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    except Exception as error:
+        # Whatever the protobuf version at hand raises.
+        raise InputError("not an ONNX model, or a damaged one", file=paths[0]) from error
+    return _built(entry, paths[0], weights)
+
+
 def _torch(entry: ModelEntry, paths: Sequence[Path]) -> Any:
     from dpred_sim.workload.trained.torch_legacy import read_torch_legacy
 
@@ -90,8 +104,16 @@ def _tfjs(entry: ModelEntry, paths: Sequence[Path]) -> Any:
     return convert_tfjs(paths)
 
 
+def _tflite(entry: ModelEntry, paths: Sequence[Path]) -> Any:
+    from dpred_sim.workload.trained.tflite_streams import convert_streams
+
+    return convert_streams(paths[0])
+
+
 LOADERS: dict[str, Callable[[ModelEntry, Sequence[Path]], Any]] = {
+    "onnx": _onnx,
     "torch-legacy": _torch,
     "npz": _npz,
     "tfjs-layers": _tfjs,
+    "tflite": _tflite,
 }
