@@ -53,7 +53,7 @@ clean:
 
 # The extras of each kind of use. The stamp is written last: what was interrupted is done again.
 $(call READY,onnx): EXTRAS := onnx
-$(call READY,test): EXTRAS := onnx,plots,trace,tables,test
+$(call READY,test): EXTRAS := onnx,plots,tflite,trace,tables,test
 $(call READY,dev): EXTRAS := dev
 
 $(foreach use,onnx test dev,$(call READY,$(use))): pyproject.toml

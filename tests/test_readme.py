@@ -90,6 +90,8 @@ def test_commands(command: str, folder: Path) -> None:
     if "alexnet.dpred" in command and command != RECORD:  # it needs what another command makes
         assert run(RECORD, folder).returncode == 0
     done = run(command, folder)
+    if "models fetch" in command and ("cannot be downloaded" in done.stderr or "forbids" in done.stderr):
+        pytest.skip("offline")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.strip()

@@ -86,7 +86,8 @@ class ModelEntry(_Entry):
 
     `build` names the network that is made of weights without a graph (loaders torch-legacy and npz).
     `preprocessing` says how an input becomes what the network reads; see `inputs`. `inputs` are what a
-    run sees (the first) and what ranges are over; `calibration` and `held_out` made the profile.
+    run sees (the first) and what ranges are over; `calibration` and `held_out` made the profile, whose
+    roundings together may change the output by `joint_tolerance`.
     """
 
     network: str
@@ -102,6 +103,7 @@ class ModelEntry(_Entry):
     inputs: Annotated[tuple[str, ...], Field(min_length=1)]
     calibration: Annotated[tuple[str, ...], Field(min_length=3)]
     held_out: tuple[str, ...] = ()
+    joint_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
     @property
     def size(self) -> int:

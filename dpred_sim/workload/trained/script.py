@@ -81,14 +81,25 @@ def trained_workload(
     return real_workload(trained_values(name, bits=bits, quantise=quantise, inputs=inputs))
 
 
-def make_profile(name: str, report: Callable[[str], None] = print, **tolerances: float) -> Profile:
-    """Search the profile of a model on its calibration inputs: seconds to many minutes."""
+def make_profile(
+    name: str, report: Callable[[str], None] = print, tolerance: float = 0.01, joint: float | None = None
+) -> Profile:
+    """Search the profile of a model on its calibration inputs: seconds to many minutes.
+
+    `tolerance` is the change of the output by one tensor; `joint` that by all together, the manifest's
+    by default.
+    """
     from dpred_sim.workload.profile_search import profile_model
 
     manifest = shipped()
     entry = manifest.model(name)
-    held_out = [manifest_input(manifest, name, item) for item in entry.held_out]
-    return profile_model(subject(name, entry.calibration), held_out=held_out, report=report, **tolerances)
+    return profile_model(
+        subject(name, entry.calibration),
+        held_out=[manifest_input(manifest, name, item) for item in entry.held_out],
+        tolerance=tolerance,
+        joint_tolerance=entry.joint_tolerance if joint is None else joint,
+        report=report,
+    )
 
 
 def _profile(path: Path, found: Subject) -> Profile:
