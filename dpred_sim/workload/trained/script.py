@@ -16,10 +16,14 @@ from dpred_sim.workload.trained.manifest import shipped
 from dpred_sim.workload.trained.model import model_key, onnx_model
 from dpred_sim.workload.workload import Workload
 
+TOLERANCE = 0.01
+"""Change of the output by one tensor that a profile allows, if nothing else is said."""
 
-def profile_path(name: str) -> Path:
-    """Where the committed profile of a model lies."""
-    return ready_made("workloads") / "data" / name / "profile.json"
+
+def profile_path(name: str, tolerance: float = TOLERANCE) -> Path:
+    """Where the committed profile of a model lies, or one made with another tolerance."""
+    file = "profile.json" if tolerance == TOLERANCE else f"profile-{tolerance:g}.json"
+    return ready_made("workloads") / "data" / name / file
 
 
 def subject(name: str, inputs: Sequence[str | Path] | None = None) -> Subject:
@@ -44,16 +48,22 @@ def subject(name: str, inputs: Sequence[str | Path] | None = None) -> Subject:
 
 
 def trained_values(
-    name: str, *, bits: int, quantise: str = "profiled", inputs: Sequence[Path] = ()
+    name: str,
+    *,
+    bits: int,
+    quantise: str = "profiled",
+    inputs: Sequence[str | Path] = (),
+    tolerance: float = TOLERANCE,
 ) -> Values:
-    """A trained network in a format, with its committed profile; on its own inputs, or on a user's.
+    """A trained network in a format, with its committed profile (one made with `tolerance`).
 
-    Raises InputError for an unknown rule, and a profile that is missing or belongs to another model.
+    It runs on its own inputs, or on `inputs`: names of the manifest, or a user's files. Raises
+    InputError for an unknown rule, and a profile that is missing or belongs to another model.
     """
     check_rule(quantise)
     entry = shipped().model(name)
     found = subject(name, inputs or None)
-    path = profile_path(name)
+    path = profile_path(name, tolerance)
     profile = _profile(path, found) if quantise == "profiled" else None
     about: dict[str, Any] = {
         "model": f"{entry.network}; weights: {entry.weights_licence}",
@@ -72,22 +82,26 @@ def trained_values(
 
 
 def trained_workload(
-    name: str, *, bits: int, quantise: str = "profiled", inputs: Sequence[Path] = ()
+    name: str,
+    *,
+    bits: int,
+    quantise: str = "profiled",
+    inputs: Sequence[str | Path] = (),
+    tolerance: float = TOLERANCE,
 ) -> Workload:
     """The workload of a trained network; see `trained_values`.
 
     Raises Unavailable when its files are neither in the cache nor to be had; MissingExtra.
     """
-    return real_workload(trained_values(name, bits=bits, quantise=quantise, inputs=inputs))
+    values = trained_values(name, bits=bits, quantise=quantise, inputs=inputs, tolerance=tolerance)
+    return real_workload(values)
 
 
-def make_profile(
-    name: str, report: Callable[[str], None] = print, tolerance: float = 0.01, joint: float | None = None
-) -> Profile:
+def make_profile(name: str, report: Callable[[str], None] = print, tolerance: float = TOLERANCE) -> Profile:
     """Search the profile of a model on its calibration inputs: seconds to many minutes.
 
-    `tolerance` is the change of the output by one tensor; `joint` that by all together, the manifest's
-    by default.
+    `tolerance` is the change of the output by one tensor. What all together may change is the manifest's,
+    and grows with it.
     """
     from dpred_sim.workload.profile_search import profile_model
 
@@ -97,7 +111,7 @@ def make_profile(
         subject(name, entry.calibration),
         held_out=[manifest_input(manifest, name, item) for item in entry.held_out],
         tolerance=tolerance,
-        joint_tolerance=entry.joint_tolerance if joint is None else joint,
+        joint_tolerance=entry.joint_tolerance * tolerance / TOLERANCE,
         report=report,
     )
 
