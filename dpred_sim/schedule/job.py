@@ -334,7 +334,7 @@ def _work(schedule: Schedule, blocks: list[WeightBlock], chunks: int, memory: Me
         moved = [StoredTensor(x, memory.activations).total_bits for x in schedule.original.more]
         bricks = np.array([-(-(stored.total_bits + sum(moved)) // schedule.sets)], dtype=np.int64)
         none = np.zeros(1, dtype=np.int64)
-        return LayerWork(schedule, geometry, blocks, chunks, bricks, none, none)
+        return LayerWork(schedule, geometry, blocks, chunks, slabs, bricks, none, none)
     positions = height * width if schedule.window_parallel else 1
     per_position = -(-stored.total_bits // positions)
     if not blocks:

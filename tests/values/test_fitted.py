@@ -107,7 +107,7 @@ FIRST_ACTIVATIONS = [23, 15, 0, 0, 16, 3, 6, 0]
 def test_values_keep_to_their_format(bits: int, precision: int) -> None:
     x = fitted_activations((30, 30, 20), bits, precision, 0, "a").load()
     assert (x.bits, x.precision, x.signed) == (bits, precision, False)
-    assert 0 <= x.values.min() and x.values.max() < 1 << precision
+    assert x.values.min() >= 0 and x.values.max() < 1 << precision
     w = fitted_weights((30, 3, 3, 20), bits, precision, 0, "w").load()
     assert w.signed and np.abs(w.values.astype(int)).max() < 1 << (precision - 1)
     assert w.values.min() < 0 < w.values.max() or precision == 2
