@@ -47,6 +47,7 @@ class Cluster:
         self.index = index
         self.name = name
         self.tiles = tuple(tiles)
+        self._all = (name, *tiles)
         self.period_ps = period_ps
         self.activations = activations
         self.weights = weights
@@ -206,8 +207,7 @@ class Cluster:
             self.waits_ps[reason] = self.waits_ps.get(reason, 0) + duration
             self.layer_waits_ps[reason] = self.layer_waits_ps.get(reason, 0) + duration
             if self.probe.active:
-                for name in (self.name, *self.tiles):
-                    self.probe.span(name, reason, self.since_ps, now, self._layer_name, NO_SPAN, cause)
+                self.probe.span_group(self._all, reason, self.since_ps, now, self._layer_name, cause)
         self.since_ps = now
 
     def _tell_pass(self, work: LayerRun, item: Pass, duration: int) -> int:
@@ -225,8 +225,9 @@ class Cluster:
         for link in self.weight_path.links if self.tiles else ():
             bits = item.all_weight_bits if len(link.targets) > 1 else item.weight_bits
             tag.busy(link.name, now, now + link.duration_ps(bits), bits)
-        for transfer in work.needed(self.index, item):
-            probe.use(transfer, span)
+        transfers = work.needed(self.index, item)
+        if transfers:
+            probe.use(transfers, span)
         return span
 
     def _tell_levels(self, work: LayerRun) -> None:
@@ -242,8 +243,9 @@ class Cluster:
         self.layer_busy_ps += duration
         self.busy_by_tiles[item.tiles] += duration
         if duration and self.probe.active:
-            for place, tile in enumerate(self.tiles):
-                state = "busy" if place < item.tiles else "no_filters"
-                self.probe.span(tile, state, self.since_ps, now, self._layer_name, NO_SPAN, span)
+            tiles, count = self.tiles, item.tiles
+            for state, some in (("busy", tiles[:count]), ("no_filters", tiles[count:])):
+                if some:
+                    self.probe.span_group(some, state, self.since_ps, now, self._layer_name, span)
         self.since_ps = now
         self.state = "layer_barrier"

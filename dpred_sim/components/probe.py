@@ -6,6 +6,7 @@ uses `NULL_PROBE`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 WAITS = (
@@ -49,6 +50,11 @@ class Probe(Protocol):
         Spans of one link, or of one tile, do not overlap as long as one engine or cluster uses it.
         """
 
+    def span_group(
+        self, components: Sequence[str], state: str, start_ps: int, end_ps: int, layer: str, cause: int
+    ) -> None:
+        """Several components do the same at the same time: a span of each, in this order."""
+
     def counter(self, component: str, name: str, time_ps: int, value: float) -> None:
         """A quantity of a component (unit in its name) has a new value now."""
 
@@ -70,8 +76,8 @@ class Probe(Protocol):
         uncompressed, `cause` the pass that made what is written.
         """
 
-    def use(self, transfer: int, span: int) -> None:
-        """The pass `span` of a dispatcher is the first one of its cluster to need a transfer."""
+    def use(self, transfers: Sequence[int], span: int) -> None:
+        """The pass `span` of a dispatcher is the first one of its cluster to need these transfers."""
 
 
 class NullProbe:
@@ -93,6 +99,13 @@ class NullProbe:
         """Ignored."""
         return NO_SPAN
 
+    def span_group(
+        self, components: Sequence[str], state: str, start_ps: int, end_ps: int, layer: str, cause: int
+    ) -> None:
+        """One by one."""
+        for component in components:
+            self.span(component, state, start_ps, end_ps, layer, NO_SPAN, cause)
+
     def counter(self, component: str, name: str, time_ps: int, value: float) -> None:
         """Ignored."""
 
@@ -111,7 +124,7 @@ class NullProbe:
         """Ignored."""
         return NO_SPAN
 
-    def use(self, transfer: int, span: int) -> None:
+    def use(self, transfers: Sequence[int], span: int) -> None:
         """Ignored."""
 
 

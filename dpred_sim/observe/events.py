@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dpred_sim.components.probe import NO_SPAN, NullProbe, Probe
 from dpred_sim.observe.groups import WAITS
 from dpred_sim.observe.record.selection import Selection
+from dpred_sim.simulation.safe_probe import guarded
 from dpred_sim.simulation.snapshot import Event
 from dpred_sim.units import format_bytes, format_time
 
@@ -57,14 +58,17 @@ def selection_text(selection: Selection) -> str:
 class Tap(NullProbe):
     """Keeps the last events of followed components while it is `listening`, and passes all on.
 
-    What is told before it has happened is held back until it has.
+    What is told before it has happened is held back until it has. It only keeps what it is told, so it has
+    nothing to fail at; who is behind it is guarded.
     """
 
     active = True
+    guards_itself = True
 
     def __init__(self, behind: Probe | None = None) -> None:
-        self._behind = behind
+        self._behind = None if behind is None else guarded(behind)
         self.listening = False
+        self._bypass()
         self.seen = 0
         """Followed events that have happened, as of the last `settle`."""
         self._followed = Followed((), Selection())
@@ -89,7 +93,17 @@ class Tap(NullProbe):
         """Begin or end to keep events."""
         if on and not self.listening:
             self._transfers.clear()
-        self.listening = on
+        if on != self.listening:
+            self.listening = on
+            self._bypass()
+
+    def _bypass(self) -> None:
+        """Who is behind hears everything itself while nothing is to be kept here: that costs nothing."""
+        for name in ("span", "span_group", "counter", "transfer", "use"):
+            if self._behind is not None and not self.listening:
+                setattr(self, name, getattr(self._behind, name))
+            else:
+                self.__dict__.pop(name, None)
 
     def settle(self, now_ps: int) -> int:
         """Let happen what ends by now; returns `seen`."""
@@ -116,16 +130,19 @@ class Tap(NullProbe):
         bits: int = 0,
     ) -> int:
         """Keep it if it is followed."""
-        if self.listening:
-            kind = self._kinds.get(component)
-            if kind is not None and state not in self._followed.hidden and self._takes(layer):
-                what, write, size, raw = self._transfers.get(transfer, ("", False, 0, 0))
-                event = Event(component, kind, state, start_ps, end_ps, layer, bits, what, write, size, raw)
-                self._told += 1
-                heapq.heappush(self._coming, (end_ps, self._told, event))
+        self._keep(component, state, start_ps, end_ps, layer, transfer, bits)
         if self._behind is None:
             return NO_SPAN
         return self._behind.span(component, state, start_ps, end_ps, layer, transfer, cause, bits)
+
+    def span_group(
+        self, components: Sequence[str], state: str, start_ps: int, end_ps: int, layer: str, cause: int
+    ) -> None:
+        """Keep those that are followed."""
+        for component in components:
+            self._keep(component, state, start_ps, end_ps, layer, NO_SPAN, 0)
+        if self._behind is not None:
+            self._behind.span_group(components, state, start_ps, end_ps, layer, cause)
 
     def counter(self, component: str, name: str, time_ps: int, value: float) -> None:
         """Pass on."""
@@ -158,10 +175,21 @@ class Tap(NullProbe):
             self._transfers.pop(number - 4 * KEPT, None)
         return number
 
-    def use(self, transfer: int, span: int) -> None:
+    def use(self, transfers: Sequence[int], span: int) -> None:
         """Pass on."""
         if self._behind is not None:
-            self._behind.use(transfer, span)
+            self._behind.use(transfers, span)
+
+    def _keep(
+        self, component: str, state: str, start_ps: int, end_ps: int, layer: str, transfer: int, bits: int
+    ) -> None:
+        kind = self._kinds.get(component)
+        if kind is None or state in self._followed.hidden or not self.listening or not self._takes(layer):
+            return
+        what, write, size, raw = self._transfers.get(transfer, ("", False, 0, 0))
+        event = Event(component, kind, state, start_ps, end_ps, layer, bits, what, write, size, raw)
+        self._told += 1
+        heapq.heappush(self._coming, (end_ps, self._told, event))
 
     def _takes(self, layer: str) -> bool:
         takes = self._layers.get(layer)

@@ -11,7 +11,6 @@ from dpred_sim.observe.record.selection import Selection
 from dpred_sim.observe.record.tracks import track_rows
 from dpred_sim.observe.status import Heading
 from dpred_sim.simulation.engine import Simulation
-from dpred_sim.simulation.safe_probe import SafeProbe
 from dpred_sim.simulation.snapshot import Snapshot
 
 Unit = Literal["event", "pass", "layer"]
@@ -97,9 +96,7 @@ class LiveSource:
     def listen(self, on: bool) -> None:
         """Open or close the tap; a record goes on in any case."""
         self._tap.listen(on)
-        probe = self.simulation.probe
-        if isinstance(probe, SafeProbe) and probe.error is None:
-            probe.active = on or self._recorded
+        self._tap.active = on or self._recorded
 
     def _count(self, unit: Unit) -> int:
         simulation = self.simulation

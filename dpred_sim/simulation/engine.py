@@ -19,7 +19,7 @@ from dpred_sim.simulation.checks import check_run
 from dpred_sim.simulation.collect import collect, layer_result
 from dpred_sim.simulation.ledger import Ledger
 from dpred_sim.simulation.result import LayerResult, RunResult
-from dpred_sim.simulation.safe_probe import SafeProbe
+from dpred_sim.simulation.safe_probe import guarded
 from dpred_sim.simulation.snapshot import LayerState, LayerWidths, Snapshot
 from dpred_sim.simulation.states import component_states
 from dpred_sim.simulation.widths import mean_width, width_counts
@@ -50,7 +50,7 @@ class Simulation:
         self.seed = seed
         self.batch = batch
         self.settings = settings or Settings()
-        self.probe: Probe = NULL_PROBE if probe is None else SafeProbe(probe)
+        self.probe: Probe = NULL_PROBE if probe is None else guarded(probe)
         names = _layer_names(workload, batch)
         self.ledger = Ledger(names, self.probe)
         self.system = build_system(topology, workload.bits, self.settings, self.ledger, self.probe)

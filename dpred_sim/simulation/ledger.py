@@ -55,7 +55,6 @@ class Ledger:
         if tag is None or self.env is None:
             return NO_SPAN
         now = int(self.env.now)
-        tag.probe.counter(engine, "offchip_bytes", now, self.stored_bytes)
         bits = stored * 8
         return tag.probe.span(engine, "busy", tag.start_ps, now, tag.layer, tag.transfer, NO_SPAN, bits)
 

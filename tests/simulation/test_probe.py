@@ -35,8 +35,8 @@ class Recorder:
         self.transfers.append((engine, what, layer, write, address, size_bytes, raw_bits, time_ps, cause))
         return len(self.transfers) - 1
 
-    def use(self, transfer, span) -> None:
-        self.uses.append((transfer, span))
+    def use(self, transfers, span) -> None:
+        self.uses += [(transfer, span) for transfer in transfers]
 
 
 @pytest.fixture
@@ -84,9 +84,10 @@ def test_a_wait_names_the_transfer_that_ended_it(topology):
 def test_transfers_add_up(topology):
     probe = Recorder()
     result = Simulation(random_workload(6, layers=5), topology, probe=probe).run()
-    moved = [value for _, name, _, value in probe.counters if name == "offchip_bytes"]
-    assert moved == sorted(moved)
-    assert moved[-1] == result.traffic["system_traffic"]["stored_bytes"]
+    moved = [size for *_, size, _, _, _ in probe.transfers]
+    assert sum(moved) == result.traffic["system_traffic"]["stored_bytes"]
+    arrived = [span for span in probe.spans if span[0].endswith("_dma") and span[1] == "busy"]
+    assert [span[7] // 8 for span in sorted(arrived, key=lambda span: span[5])] == moved
 
 
 def test_an_observer_may_know_spans_and_counters_only(topology):

@@ -159,8 +159,6 @@ class DramChannel(Component):
         """
         now = int(self.env.now)
         self.pending += 1
-        if self.probe.active:
-            self.probe.counter(self.name, "pending_requests", now, self.pending)
         if self.recorder is not None:
             self.recorder(now, address, size_bytes, write)
         request = Request(now, address, size_bytes, write, done)

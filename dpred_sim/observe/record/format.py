@@ -18,6 +18,7 @@ from dpred_sim.simulation.result import TRAFFIC_KINDS
 SCHEMA = "dpred-record/1"
 ENDING = ".dpred"
 CHUNK_ROWS = 16384
+"""Rows of a chunk; a few more where a row that completes it stands for several components."""
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "spans": ("track", "state", "start_ps", "end_ps", "layer", "transfer", "cause", "bits"),

@@ -44,6 +44,11 @@ class Heard(NullProbe):
         self.spans.append((*row, *(NO_SPAN, NO_SPAN, 0)[len(row) - 5 :]))
         return self.recorder.span(*row)
 
+    def span_group(self, components, state, start_ps, end_ps, layer, cause) -> None:
+        rows = [(name, state, start_ps, end_ps, layer, NO_SPAN, cause, 0) for name in components]
+        self.spans += rows
+        self.recorder.span_group(components, state, start_ps, end_ps, layer, cause)
+
     def counter(self, *row) -> None:
         self.counters.append(row)
         self.recorder.counter(*row)
@@ -52,9 +57,9 @@ class Heard(NullProbe):
         self.transfers.append(row)
         return self.recorder.transfer(*row)
 
-    def use(self, *row) -> None:
-        self.uses.append(row)
-        self.recorder.use(*row)
+    def use(self, transfers, span) -> None:
+        self.uses += [(transfer, span) for transfer in transfers]
+        self.recorder.use(transfers, span)
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +280,9 @@ def test_a_full_disk_stops_the_record_and_not_the_run(topology, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(recorder._zip.fp, "write", full, raising=False)
-    with pytest.warns(UserWarning, match="Recorder failed"):
-        result = simulation.run()
-    assert result.complete
+    result = simulation.run()
+    assert result.complete and recorder.error is not None
+    assert not any(recorder._rows.values()), "nothing piles up"
     with pytest.raises(InputError, match=r"run\.dpred: the record could not be written .*No space"):
         recorder.finish(simulation, result)
     assert not list(tmp_path.iterdir())
