@@ -111,17 +111,20 @@ class Scnn(Design):
         check_choice(self, "group_passes", get_args(GroupPasses))
         check_choice(self, "barrier", get_args(Barrier))
         check_flags(self, "conflicts")
-        units = self.grid_x * self.grid_y
-        if self.tiles not in (0, units):
+        if self.tiles not in (0, self.units):
             raise InputError(
                 f"each unit of the {self.grid_x} x {self.grid_y} grid is a tile",
                 field="tiles",
                 found=self.tiles,
-                allowed=units,
+                allowed=self.units,
             )
-        object.__setattr__(self, "tiles", units)
         object.__setattr__(self, "columns", self.act_inputs)
         object.__setattr__(self, "rows", self.wgt_inputs)
+
+    @property
+    def units(self) -> int:
+        """Units of the grid."""
+        return self.grid_x * self.grid_y
 
     def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8] | None:
         """Cycles that each activation takes to enter; None where all take one."""
@@ -131,7 +134,7 @@ class Scnn(Design):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """The published 1024 multipliers against a dense machine of as many."""
         note = "1024 multipliers against a dense machine of 1024"
-        made = cls(group_passes="separate", pe_width=bits)
+        made = cls(group_passes="separate", pe_width=bits, tiles=64)
         return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, 1, note),)
 
     def schedule(self, layer: Layer, rows: int | None = None) -> ScnnSchedule:
@@ -225,7 +228,7 @@ class Scnn(Design):
                 start = first // group * channels
                 rounds.append((columns, range(start, start + channels)))
         spent = np.stack(unit_cycles(grid, acts, rounds))
-        spent = spent.reshape(each or len(passes), -1, channels, self.tiles)
+        spent = spent.reshape(each or len(passes), -1, channels, self.units)
         costs = in_step(spent, self.barrier).swapaxes(0, 1).reshape(-1, channels)
         costs[:, -1] += self._halo(grid, passes)
         return costs

@@ -37,7 +37,7 @@ class ScnnDpred(Scnn):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """1024 x `bits` serial multipliers, 4 activations x 4 `bits` weights a unit, against a dense 1024."""
         note = f"{1024 * bits:,} serial multipliers against a dense machine of 1024"
-        made = cls(group_passes="separate", pe_width=bits, act_inputs=4, wgt_inputs=4 * bits)
+        made = cls(group_passes="separate", pe_width=bits, tiles=64, act_inputs=4, wgt_inputs=4 * bits)
         return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, bits, note),)
 
     def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8]:

@@ -118,7 +118,7 @@ class DesignPoint:
         return [(line.layer, line.refused) for line in self.lines() if line.refused is not None]
 
     def lines(self) -> list[LayerPoint]:
-        """The layers, with the steps of each recurrence added up to one called "name x steps"."""
+        """The layers, with the steps of each recurrence added up to one called "name[0..n]"."""
         found: list[LayerPoint] = []
         for _, members in groupby(self.layers, key=lambda layer: (layer.family, layer.refused is None)):
             steps = list(members)
@@ -130,7 +130,7 @@ class DesignPoint:
             found.append(
                 replace(
                     steps[0],
-                    layer=f"{family} x {len(steps)}",
+                    layer=f"{family}[0..{len(steps) - 1}]",
                     macs=sum(step.macs for step in steps),
                     baseline_cycles=_sum(step.baseline_cycles for step in steps),
                     cycles=_sum(step.cycles for step in steps),

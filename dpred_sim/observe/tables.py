@@ -101,7 +101,7 @@ def _layer_lines(result: RunResult, *, kilo: bool, name_width: int) -> list[str]
 
 
 def folded(layers: Sequence[LayerResult]) -> list[LayerResult]:
-    """The layers, with the steps of each recurrence added up to one called "name x steps".
+    """The layers, with the steps of each recurrence added up to one called "name[0..n]".
 
     Mean widths are weighted by multiply-accumulates; what limits most of the cycles limits them all.
     """
@@ -121,7 +121,7 @@ def folded(layers: Sequence[LayerResult]) -> list[LayerResult]:
         lines.append(
             replace(
                 steps[0],
-                name=f"{family} x {len(steps)}" + (f" #{item}" if item else ""),
+                name=f"{family}[0..{len(steps) - 1}]" + (f"#{item}" if item else ""),
                 end_ps=steps[-1].end_ps,
                 cycles=sum(step.cycles for step in steps),
                 compute_cycles=sum(step.compute_cycles for step in steps),

@@ -88,7 +88,7 @@ def test_blocks_are_passes(made: Any, layer: Layer, rows: int | None) -> None:
     size, channels = layer.filters // layer.groups, layer.channels // layer.groups
     for block in schedule.blocks:
         assert set(block.tile_filters) == {block.filters}
-        assert 1 <= len(block.tile_filters) <= made.tiles == made.grid_x * made.grid_y
+        assert 1 <= len(block.tile_filters) <= made.units
         read = {k // size * channels + c for k in range(*block.filters) for c in range(channels)}
         assert set(range(*block.channels)) == read
         covered = {block.channels[0] + c for a, b in schedule.inner_channels for c in range(a, b)}

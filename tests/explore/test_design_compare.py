@@ -93,14 +93,14 @@ def test_recurrent_layers_and_products_are_kinds_of_their_own():
         kinds = {layer.layer: layer.kind for layer in point.layers}
         steps = {f"rnn.h[{step}]": "recurrent" for step in range(6)}
         assert kinds == {"rnn.x": "fc", **steps, "keys": "fc", "scores": "matmul"}
-        assert [line.layer for line in point.lines()] == ["rnn.x", "rnn.h x 6", "keys", "scores"]
+        assert [line.layer for line in point.lines()] == ["rnn.x", "rnn.h[0..5]", "keys", "scores"]
         line = point.lines()[1]
         own = [layer for layer in point.layers if layer.kind == "recurrent"]
         assert line.cycles == sum(layer.cycles for layer in own)
         assert line.ideal_cycles == pytest.approx(sum(layer.ideal_cycles for layer in own))
         assert line.cycles == point.summary("recurrent").cycles
     names = [row["name"] for row in csv.DictReader(io.StringIO(design_csv(found)))]
-    assert names.count("rnn.h x 6") == 3 and "rnn.h[0]" not in names
+    assert names.count("rnn.h[0..5]") == 3 and "rnn.h[0]" not in names
 
 
 def test_kinds_go_without_their_ideals_where_the_table_is_too_wide():

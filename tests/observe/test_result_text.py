@@ -55,7 +55,7 @@ def test_steps_of_a_recurrence_share_a_line() -> None:
     layers = [layer_result(0, "rnn.x", 40_000), *steps(1, [8_000, 4_000, 60_000]), layer_result(4, "fc", 400)]
     before, line, after = folded(layers)
     assert (before, after) == (layers[0], layers[4])
-    assert line.name == "rnn.h x 3" and line.bound_by == "dram"
+    assert line.name == "rnn.h[0..2]" and line.bound_by == "dram"
     assert line.cycles == 72_000 and line.compute_cycles == 54_000
     assert line.offchip_bytes == 3 * 400 * 1024 and line.offchip_bytes_raw == 3 * 1000 * 1024
     assert sum(line.stall_cycles.values()) == 18_000
@@ -63,14 +63,14 @@ def test_steps_of_a_recurrence_share_a_line() -> None:
     # Widths 5, 6, 7 weighted by 8, 4, 60 parts of the work.
     assert line.mean_width_activations == pytest.approx((5 * 8 + 6 * 4 + 7 * 60) / 72)
     text = layer_table(run_result(layers))
-    assert "rnn.h x 3" in text and "rnn.h[1]" not in text
+    assert "rnn.h[0..2]" in text and "rnn.h[1]" not in text
     assert ["total", "of", "5", "112,400"] in [row.split()[:4] for row in text.splitlines()]
 
 
 def test_a_single_step_is_a_layer_like_others_and_inputs_of_a_batch_stay_apart() -> None:
     assert folded(steps(0, [100])) == steps(0, [100])
     both = [*steps(0, [100, 200], "#0"), *steps(2, [100, 200], "#1")]
-    assert [line.name for line in folded(both)] == ["rnn.h x 2 #0", "rnn.h x 2 #1"]
+    assert [line.name for line in folded(both)] == ["rnn.h[0..1]#0", "rnn.h[0..1]#1"]
 
 
 def test_captured_values_are_not_called_synthetic() -> None:
