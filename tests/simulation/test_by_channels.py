@@ -18,6 +18,7 @@ from dpred_sim.workload.layer import Layer
 from dpred_sim.workload.network import Network
 from dpred_sim.workload.workload import Workload
 from tests.networks import random_sequence, random_workload, spiky
+from tests.simulation.test_concat import branches
 
 BASES = {name: load_topology(name) for name in ("scnn_ddr4", "scnn_dpred_ddr4")}
 
@@ -175,3 +176,12 @@ def test_outputs_are_verified(name):
     layers = [node.layer for node in workload.network if node.layer.weights is not None]
     assert found["layers"] == len(layers)
     assert found["values"] == sum(layer.windows * layer.filters for layer in layers)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("size", ["56 KiB", "80 KiB", "100 KiB", "128 KiB", "200 KiB"])
+def test_slabs_of_concatenated_tensors(size, groups):
+    """Slabs that span parts, of which some rows stayed on chip: bytes are conserved."""
+    changes = ["nodes.tile.accumulators=128", f"nodes.activations.size={size}"]
+    result = Simulation(branches(groups), BASES["scnn_ddr4"].with_set(changes)).run()
+    assert result.complete
