@@ -182,6 +182,7 @@ class Recipe:
 
 
 def stream(text: str) -> SFC64:
+    """The random numbers that belong to a text, the same ones on every machine."""
     from numpy.random import SFC64
 
     return SFC64(int.from_bytes(hashlib.sha256(f"dpred_sim {text}".encode()).digest(), "big"))
