@@ -118,7 +118,11 @@ def _title(traffic: Traffic) -> list[str]:
     if len(samples) == 1:
         return [*lines, f"{values}: {samples[0].source}"]
     names = ", ".join(sample.name for sample in samples)
-    return [*lines, f"{values}: {samples[0].source}", f"mean over {len(samples)} inputs: {names}"]
+    return [
+        *lines,
+        f"{values} of the first input: {samples[0].source}",
+        f"mean over {len(samples)} inputs: {names}",
+    ]
 
 
 def _notes(traffics: Sequence[Traffic]) -> list[str]:
