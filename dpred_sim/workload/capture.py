@@ -31,7 +31,7 @@ from dpred_sim.workload.record import DAMAGED, Record, open_record, write_record
 if TYPE_CHECKING:
     from dpred_sim.workload.importers.onnx_layers import Planned, Weights
 
-CAPTURE = 2
+CAPTURE = 3
 """Part of every key: raise it when layers or values of a capture change their meaning."""
 
 
@@ -195,12 +195,13 @@ class Captor:
     def tensors(self, feed: Feed) -> Iterator[tuple[Planned, NDArray[np.float32]]]:
         """The stored tensors of one input, in the order of the plan; raises InputError for NaN."""
         graph = self.graph
-        names = [layer.tensor for layer in self.plan.layers]
+        layers = [layer for layer in self.plan.layers if layer.is_stored]
+        names = [layer.tensor for layer in layers]
         constant = {name: values for name in names if (values := graph.constant(name)) is not None}
         fed = {name: array for name, array in feed.items() if name in graph.inputs}
         found = dict(zip(names, graph.runner.run(names, {**constant, **fed}), strict=True))
         last = {name: i for i, name in enumerate(names)}
-        for i, layer in enumerate(self.plan.layers):
+        for i, layer in enumerate(layers):
             value = found[layer.tensor] if i < last[layer.tensor] else found.pop(layer.tensor)
             yield layer, layer.arrange(value)
 
@@ -211,7 +212,9 @@ class Captor:
     def describe(self, ranges: Ranges) -> dict[str, Any]:
         """The description of a capture with these ranges of tensors and weights, JSON-ready."""
         layers = self.plan.layers
-        activations = {x.name: _about(x.shape, *ranges.activations[x.name], x.native) for x in layers}
+        activations = {
+            x.name: _about(x.shape, *ranges.activations[x.name], x.native) for x in layers if x.is_stored
+        }
         weights = {
             name: _about(ranges.shapes[name], *ranges.weights[name], held.native)
             for name, held in self.weights()

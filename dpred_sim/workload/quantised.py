@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ bits one fixed-point format for all weights and one for all activations; at 8 bi
 What the model itself stores in 8 bits stays as it is, at 8 bits and with `profiled`.
 """
 
-QUANTISED = 2
+QUANTISED = 3
 """Part of every key: raise it when the integers of a capture change."""
 
 KINDS = ("activations", "weights")
@@ -128,6 +128,7 @@ def _quantise(values: Values) -> Arrays:
     description.update(key=values.key, bits=values.bits, rule=values.rule)
     arrays: dict[str, NDArray[Any]] = {}
     most = 0.0
+    joins = _joins(description)
     for kind in KINDS:
         for name, about in description[kind].items():
             array = captured.read(f"{kind}/{name}")
@@ -136,7 +137,7 @@ def _quantise(values: Values) -> Arrays:
                 about["as_stored"] = True
                 limit = np.inf
             else:
-                fmt = _format(values, description, kind, name)
+                fmt = _joined_format(values, description, kind, name, joins.get(name, (name,)))
                 made, limit = quantise(array, fmt, values.bits, name), fmt.limit
             arrays[f"{kind}/{name}"] = made.tensor.values
             about.update(
@@ -210,6 +211,35 @@ def _format(values: Values, description: Mapping[str, Any], kind: str, name: str
     return Format(values.bits, signed, limit)
 
 
+def _joins(description: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Stored tensors that lie side by side in some concatenation, directly or by others, by each of them."""
+    groups: dict[str, set[str]] = {}
+    for layer in description["layers"]:
+        if layer["kind"] == "concat":
+            together = set().union(*(groups.get(name, {name}) for name in layer["joins"]))
+            groups.update(dict.fromkeys(together, together))
+    return {name: tuple(sorted(together)) for name, together in groups.items()}
+
+
+def _joined_format(
+    values: Values, description: Mapping[str, Any], kind: str, name: str, group: Sequence[str]
+) -> Format:
+    """The format of a tensor: those that are read as one need one step.
+
+    With a profile each gets as many bits more as the finest of them asks for; else all have one format.
+    """
+    own = _format(values, description, kind, name)
+    if kind == "weights" or len(group) == 1:
+        return own
+    formats = [_format(values, description, kind, other) for other in group]
+    if values.bits == 16 and values.rule == "profiled" and values.profile is not None:
+        steps = [quantise(np.zeros(1), fmt, values.bits, name).scale for fmt in formats]
+        more = round(np.log2(quantise(np.zeros(1), own, values.bits, name).scale / min(steps)))
+        return replace(own, precision=min(values.bits, own.precision + more))
+    signed, limit = any(fmt.signed for fmt in formats), max(fmt.limit for fmt in formats)
+    return Format(max(fmt.precision for fmt in formats), signed, limit)
+
+
 def _saturated(array: NDArray[Any], limit: float, made: Quantised) -> float:
     """The share of values outside the format's range: an input may exceed what was calibrated."""
     low = -limit if made.tensor.signed else 0.0
@@ -262,6 +292,11 @@ def _enter(
     elif kind == "move":
         parts = [Part(p["name"], tuple(p["rows"]), tuple(p["channels"])) for p in settings["parts"]]
         network.move(name, parts, stored[name], [stored[part.name] for part in parts])
+    elif kind == "concat":
+        network.concat(name, settings["joins"])
+        joined = network.tensor(name)
+        if joined is not None:
+            stored[name] = joined
     elif kind == "recurrence":
         initial = settings.get("initial")
         network.recurrence(

@@ -303,9 +303,10 @@ def _check_entries(found: Mapping[str, Any]) -> None:
         if not isinstance(found["model"][key], str):
             raise ValueError(f"model: {key}")
     names = set(found["activations"])
+    names |= {layer["name"] for layer in found["layers"] if layer["kind"] == "concat"}
     for layer in found["layers"]:
         read = [layer.get("reads"), layer.get("shortcut"), layer.get("second"), layer["name"]]
-        read += [part["name"] for part in layer.get("parts", ())]
+        read += [part["name"] for part in layer.get("parts", ())] + list(layer.get("joins", ()))
         for name in read:
             if name is not None and name not in names and name.rsplit(".h[", 1)[0] not in names:
                 raise ValueError(f"layer {layer['name']}: no tensor is called {name!r}")

@@ -282,21 +282,107 @@ def test_what_has_no_products_is_carried_as_data_movement(tmp_path: Path, operat
         )
 
 
-def test_a_concatenation_reads_each_part_once_and_writes_the_whole(tmp_path: Path) -> None:
+def follow_relu(m: ModelBuilder) -> None:
+    m.node("Relu", ["m"], "r")
+    plain(m, "r", "d", "Conv", 40, 40, 1, 1)
+    m.node("Add", ["d", "r"], "o")
+
+
+def follow_gate(m: ModelBuilder) -> None:
+    m.node("Mul", ["m", m.node("GlobalAveragePool", ["m"], "g")], "q")
+    plain(m, "q", "d", "Conv", 8, 40, 1, 1)
+
+
+def follow_rows(m: ModelBuilder) -> None:
+    m.node("Flatten", [m.node("GlobalAveragePool", ["m"], "g")], "f")
+    plain(m, "f", "d", "MatMul", 40, 3)
+
+
+def follow_slice(m: ModelBuilder) -> None:
+    ends = [m.constant(name, [value], np.int64) for name, value in (("f", 10), ("t", 30), ("i", 1))]
+    plain(m, m.node("Slice", ["m", *ends], "s"), "d", "Conv", 8, 20, 1, 1)
+
+
+FOLLOWERS: dict[str, Callable[[ModelBuilder], Any]] = {
+    "conv": lambda m: plain(m, "m", "d", "Conv", 8, 40, 1, 1),
+    "pool": lambda m: plain(m, m.node("MaxPool", ["m"], "p", kernel_shape=[2, 2]), "d", "Conv", 8, 40, 1, 1),
+    "relu": follow_relu,
+    "residual": lambda m: m.node("Add", [plain(m, "m", "d", "Conv", 40, 40, 1, 1), "m"], "o"),
+    "nested": lambda m: plain(m, m.node("Concat", ["x", "m"], "mm", axis=1), "d", "Conv", 8, 48, 1, 1),
+    "gate": follow_gate,
+    "rows": follow_rows,
+    "product": lambda m: m.node("MatMul", ["m", m.node("Transpose", ["m"], "t", perm=[0, 1, 3, 2])], "d"),
+    "slice": follow_slice,
+}
+
+
+@pytest.mark.parametrize("buffer", ["36 KiB", "4 MiB"])
+@pytest.mark.parametrize("follower", sorted(FOLLOWERS))
+def test_a_concatenation_moves_nothing_whoever_reads_it(tmp_path: Path, follower: str, buffer: str) -> None:
+    builder = ModelBuilder((1, 8, 12, 12))
+    for name, filters in (("a", 16), ("b", 24)):
+        builder.node("Relu", [plain(builder, "x", f"c{name}", "Conv", filters, 8, 1, 1)], name)
+    builder.node("Concat", ["a", "b"], "m", axis=1)
+    FOLLOWERS[follower](builder)
+    path, x = builder.save(tmp_path / "m.onnx"), save_input(tmp_path / "x.npy", (1, 8, 12, 12))
+    workload, integers = loaded(path, x)
+    assert workload.macs == sum(count_macs(onnx.load(str(path)), {"x": (1, 8, 12, 12)}).values())
+    network = workload.network
+    assert network.joins["n_m"] == ("n_ca", "n_cb") and "n_m" not in [node.name for node in network]
+    image, weights = np.load(x)[0], [builder.constants[f"w_c{name}"][:, :, 0, 0] for name in "ab"]
+    sums = [np.einsum("chw,fc->hwf", image, kernels) for kernels in weights]
+    together = np.maximum(np.concatenate(sums, -1), 0)
+    about = integers.description["activations"]
+    assert about["n_ca"]["scale"] == about["n_cb"]["scale"]
+    joined = network.tensor("n_m")
+    assert joined is not None
+    assert np.allclose(joined.load().values * about["n_ca"]["scale"], together, atol=about["n_ca"]["scale"])
+    topology = load_topology("dpred_stripes_ddr4", set=[f"nodes.activations.size={buffer}"])
+    assert simulate(workload, topology).complete
+
+
+def test_a_concatenation_is_read_once_by_each_reader(tmp_path: Path) -> None:
     builder = ModelBuilder((1, 8, 16, 16))
     for name in "ab":
         plain(builder, "x", name, "Conv", 16, 8, 1, 1)
     builder.node("Concat", ["a", "b"], "m", axis=1)
     plain(builder, "m", "d", "Conv", 8, 32, 1, 1)
-    workload, _ = checked(builder, tmp_path)
-    (move,) = (node for node in workload.network if node.layer.kind == "move")
-    assert {part.name for part in move.parts} == {"n_a", "n_b"}
-    # Nothing fits on chip: both parts come in once, the whole goes out once, uncompressed.
+    path, x = builder.save(tmp_path / "m.onnx"), save_input(tmp_path / "x.npy", (1, 8, 16, 16))
+    workload, _ = loaded(path, x)
+    # Nothing fits on chip: both parts go out once and come in once, uncompressed.
     topology = load_topology("dadiannao_ddr4", set=["nodes.activations.size=8 KiB"])
-    traffic = next(x for x in simulate(workload, topology).layers if x.name == "n_m").traffic
+    traffic = {x.name: x.traffic for x in simulate(workload, topology).layers}
     values = 16 * 16 * 16
-    assert 2 * values * 2 <= traffic["activations"].read_bytes <= 2 * values * 2 * 1.1
-    assert 2 * values * 2 <= traffic["outputs"].write_bytes <= 2 * values * 2 * 1.1
+    for name in ("n_a", "n_b"):
+        assert 2 * values <= traffic[name]["outputs"].write_bytes <= 2 * values * 1.1
+    assert 2 * values * 2 <= traffic["n_d"]["activations"].read_bytes <= 2 * values * 2 * 1.1
+
+
+def test_tensors_side_by_side_have_one_step_in_every_format(tmp_path: Path) -> None:
+    from dpred_sim.workload.profile import Format, Profile
+    from dpred_sim.workload.quantised import Values
+    from dpred_sim.workload.quantised import integers as made
+
+    builder = ModelBuilder((1, 8, 6, 6))
+    for name in "ab":
+        plain(builder, "x", name, "Conv", 16, 8, 1, 1)
+    builder.constants["w_b"] *= 9
+    plain(builder, builder.node("Concat", ["a", "b"], "m", axis=1), "d", "Conv", 8, 32, 1, 1)
+    path, x = builder.save(tmp_path / "m.onnx"), save_input(tmp_path / "x.npy", (1, 8, 6, 6))
+    subject = file_subject(path, [x])
+    for bits in (8, 16):
+        about = made(Values(subject, bits, "full_range", None, "", {})).description["activations"]
+        assert about["n_a"]["scale"] == about["n_b"]["scale"]
+        assert about["n_a"]["precision"] == about["n_b"]["precision"] == bits
+    names = ("input", "n_a", "n_b", "n_d")
+    formats = {name: Format(8, True, about[name]["high"]) for name in names}
+    weights = {name: Format(8, True, 4.0) for name in names[1:]}
+    profile = Profile(subject.model_sha256, formats, weights, {})
+    about = made(Values(subject, 16, "profiled", profile, "", {})).description["activations"]
+    # The finer one stays, the other gets the bits that its range is larger by.
+    assert about["n_a"]["scale"] == about["n_b"]["scale"]
+    assert about["n_a"]["precision"] == 8 < about["n_b"]["precision"] <= 12
+    assert about["n_d"]["precision"] == 8
 
 
 def test_a_slice_reads_only_what_it_takes(tmp_path: Path) -> None:
@@ -480,8 +566,7 @@ def test_models_that_the_onnx_package_ships(tmp_path: Path, name: str) -> None:
     operators = [node.op_type for node in model.graph.node]
     compute = [node for node in workload.network if node.layer.weights is not None]
     assert len(compute) == operators.count("Conv") + operators.count("Gemm")
-    concatenated = [node for node in workload.network if len(node.parts) > 1]
-    assert len(concatenated) >= operators.count("Concat")
+    assert len(workload.network.joins) == operators.count("Concat")
 
 
 def test_what_is_planned_does_not_depend_on_the_values(tmp_path: Path) -> None:

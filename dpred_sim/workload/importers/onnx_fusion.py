@@ -23,10 +23,14 @@ from dpred_sim.workload.layer import Pool
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that the accelerator stores: called after the layer that writes it."""
+    """A tensor that the accelerator stores: called after the layer that writes it.
+
+    With `parts` it is their channels side by side, each of them stored for itself.
+    """
 
     name: str
     shape: tuple[int, ...]
+    parts: tuple[Stored, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Fusion:
         if value is None or self.graph.shape(end) != self.graph.shape(other):
             return None
         fits = value.stored.shape == shape and same(value.positions, positions)
-        return value.stored if fits else None
+        return value.stored if fits and not value.stored.parts else None
 
     def _only_reader(self, name: str) -> Any:
         readers = self.graph.readers.get(name, [])

@@ -81,6 +81,11 @@ class Planned:
     gather: Positions | None = None
     native: Native | None = None
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether it has values of its own; what several layers write side by side has not."""
+        return self.settings.get("kind") != "concat"
+
     def arrange(self, value: NDArray[Any]) -> NDArray[np.float32]:
         """The stored tensor, given the ONNX tensor."""
         flat = value.reshape(-1)
@@ -121,6 +126,7 @@ class _Planner:
         self.names: set[str] = {INPUT}
         self.done: set[str] = set(graph.control)
         self.fusion = Fusion(graph, self.values)
+        self.joins: dict[str, tuple[str, ...]] = {}
         self.relaid: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
 
     def plan(self) -> Plan:
@@ -137,7 +143,8 @@ class _Planner:
             raise InputError(
                 "no output of the model is that of a layer", file=graph.path, found=graph.outputs
             )
-        known = {layer.name for layer in self.planned}
+        known = {layer.name for layer in self.planned if layer.is_stored}
+        found = [part for name in found for part in self.joins.get(name, (name,))]
         # The last state of a recurrence belongs to all of them.
         owners = [name if name in known else name.rsplit(".h[", 1)[0] for name in found]
         return Plan(self.planned, list(dict.fromkeys(owners)))
@@ -283,14 +290,21 @@ class _Planner:
             self._refuse(node, f"reads {name!r}, which no layer stores")
         self._refuse(node, f"reads the constant {name!r} where only activations can be modelled")
 
-    def _laid_out(self, node: Any, name: str, index: Positions, shape: tuple[int, ...]) -> str:
+    def _laid_out(
+        self, node: Any, name: str, index: Positions, shape: tuple[int, ...], joined: bool = False
+    ) -> str:
         """Name of the stored tensor of `shape` whose value j is value `index[j]` of an ONNX tensor.
 
-        Where it is stored otherwise, a memory layer brings it into this order (-1: zero).
+        Where it is stored otherwise, a memory layer brings it into this order (-1: zero). `joined`: it may
+        be several tensors side by side.
         """
         value = self._read(node, name)
         index = index.reshape(-1)
-        if value.stored.shape == shape and index.size == value.positions.size:
+        if (
+            value.stored.shape == shape
+            and index.size == value.positions.size
+            and (joined or not value.stored.parts)
+        ):
             flat = value.positions.reshape(-1)
             if index.min() >= 0 and same(flat[index], in_order(index.size)):
                 return value.stored.name
@@ -318,9 +332,7 @@ class _Planner:
                 rows = (int(flat.min()) // row, int(flat.max()) // row + 1)
                 within = flat % channels
                 columns = (int(within.min()), int(within.max()) + 1)
-            part = {"name": value.stored.name, "rows": rows, "channels": columns}
-            if part not in parts:
-                parts.append(part)
+            parts.extend(part for part in _cut(value.stored, rows, columns) if part not in parts)
         return {"reads": parts[0]["name"], "parts": parts}
 
     def _weights(self, node: Any, name: str) -> NDArray[np.float32]:
@@ -375,7 +387,7 @@ class _Planner:
         groups = graph.attributes(node).get("group", 1)
         over = windows(graph, node, weights.shape[2:], shape[2:])
         if is_direct(over, shape[0]):
-            reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape))
+            reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape), True)
             make = _kernels
             settings = conv_settings(over, groups)
             if weights.ndim > 4 or shape[0] > 1:
@@ -404,7 +416,7 @@ class _Planner:
             one = {key: (fill, *getattr(over, key)) for key, fill in _ONE_ROW.items()}
             over = type(over)(**one)
             size, out = (shape[0], *size), (1, out[1], out[0], out[2])
-        reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape))
+        reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape), True)
 
         def made_of(values: NDArray[np.float32]) -> Phases:
             return phases(values if values.ndim == 4 else values[:, :, None], over, groups, size, out)
@@ -531,6 +543,8 @@ class _Planner:
         value = self.values.get(name)
         if value is None or value.stored.shape != shape or value.positions.size != index.size:
             return False
+        if value.stored.parts:
+            return False
         return same(value.positions.reshape(-1)[index.reshape(-1)], in_order(index.size))
 
     def _recurrent(self, node: Any) -> None:
@@ -610,7 +624,7 @@ class _Planner:
         sources = [self._read(node, name) for name in operands]
         if len(sources) == 1 and self._point_wise_behind(node, operands[0], sources[0]):
             return
-        if self._add(node, sources):
+        if self._add(node, sources) or self._concat(node):
             return
         made = [
             name
@@ -651,6 +665,7 @@ class _Planner:
             return False
         first, other = sources
         fits = first.stored.shape == other.stored.shape and same(first.positions, other.positions)
+        fits = fits and not (first.stored.parts or other.stored.parts)
         whole = first.positions.size == prod(first.stored.shape)
         if not fits or not whole or self.graph.shape(node.output[0]) != first.positions.shape:
             return False
@@ -663,6 +678,39 @@ class _Planner:
             "shortcut": other.stored.name,
         }
         self._store(self._name(node), tail, settings, None)
+        return True
+
+    def _concat(self, node: Any) -> bool:
+        """Channels of several tensors side by side: nothing moves, who reads the whole reads all of them."""
+        if node.op_type != "Concat":
+            return False
+        sources = [self.values.get(name) for name in node.input]
+        parts: list[Stored] = []
+        for source in sources:
+            if source is None or source.positions.size != prod(source.stored.shape):
+                return False
+            parts.extend(source.stored.parts or (source.stored,))
+        plane = parts[0].shape[:-1]
+        writers = {layer.name: layer.settings.get("kind") for layer in self.planned}
+        if len(set(parts)) < len(parts) or any(
+            part.shape[:-1] != plane or writers.get(part.name, "recurrence") == "recurrence" for part in parts
+        ):
+            return False
+        depth = sum(part.shape[-1] for part in parts)
+        moved_in, first = [], 0
+        for source in (source for source in sources if source is not None):
+            place, channel = np.divmod(source.positions, source.stored.shape[-1])
+            moved_in.append(place * depth + channel + first)
+            first += source.stored.shape[-1]
+        axis = self.graph.attributes(node).get("axis", 1)
+        positions = np.concatenate(moved_in, axis=axis).astype(np.int32)
+        name, shape = self._name(node), (*plane, depth)
+        stored = Stored(name, shape, tuple(parts))
+        self.joins[name] = tuple(part.name for part in parts)
+        settings = {"kind": "concat", "operator": "Concat", "joins": list(self.joins[name])}
+        self.planned.append(Planned(name, settings, shape, node.output[0], positions))
+        self.done.add(node.output[0])
+        self._view(node.output[0], Value(stored, positions))
         return True
 
     def _classifier(self, node: Any) -> None:
@@ -682,6 +730,18 @@ def _kernels(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     if weights.ndim != 4:
         weights = weights.reshape(*weights.shape[:2], 1, weights.shape[-1])
     return np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
+
+
+def _cut(stored: Stored, rows: tuple[int, int], channels: tuple[int, int]) -> list[dict[str, Any]]:
+    """Rows and channels of a stored tensor as what is read of it, or of its parts."""
+    found, first = [], 0
+    for part in stored.parts or (stored,):
+        depth = part.shape[-1]
+        low, high = max(channels[0] - first, 0), min(channels[1] - first, depth)
+        if low < high:
+            found.append({"name": part.name, "rows": rows, "channels": (low, high)})
+        first += depth
+    return found
 
 
 _ONE_ROW = {"kernel": 1, "stride": 1, "dilation": 1, "before": 0, "after": 0}
