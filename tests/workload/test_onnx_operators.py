@@ -14,6 +14,7 @@ from dpred_sim.simulation.engine import simulate
 from dpred_sim.simulation.systems import load_topology
 from dpred_sim.workload.capture import Captor, file_subject
 from dpred_sim.workload.layer import Layer
+from dpred_sim.workload.profile_search import profile_model
 from dpred_sim.workload.workload import Workload
 from tests.workload.onnx_macs import count_macs
 from tests.workload.onnx_models import ModelBuilder, captured, conv, loaded, save_input
@@ -480,6 +481,10 @@ def test_an_initial_state_that_is_fed(tmp_path: Path) -> None:
     state = first.layer.activations.load().values * integers.description["activations"]["h"]["scale"]
     assert np.allclose(state, fed["h"][0], atol=1e-3)
     assert np.allclose(floats.read("activations/n_y.c"), reference(path, fed)[2][0], atol=1e-6)
+    # Rounding finds its way to and out of the recurrence.
+    profile = profile_model(file_subject(path, [tmp_path / "x.npz"] * 3))
+    assert set(profile.activations) == {"input", "h", "c", "n_y.x", "n_y", "n_y.c", "n_o"}
+    assert profile.about["joint_error"] <= 0.05
     assert simulate(workload, load_topology("dpred_stripes_ddr4")).complete
 
 

@@ -150,7 +150,10 @@ def _unrolled(
     for index, end in ((1, ends[0]), (2, ends[1])):
         if len(node.output) > index and node.output[index]:
             shape = constant(f"end{index}", [1, 1, units], np.int64)
-            nodes.append(helper.make_node("Reshape", [end, shape], [node.output[index]]))
+            made = node.output[index]
+            nodes.append(helper.make_node("Reshape", [end, shape], [made]))
+            if made in prefixes:
+                nodes.append(_switch(helper, made, prefixes[made], f"{made}_rounded"))
     return nodes
 
 
