@@ -29,7 +29,7 @@ from dpred_sim.workload.inputs import Feed, InputSpec, read_feed
 from dpred_sim.workload.record import DAMAGED, Record, open_record, write_record
 
 if TYPE_CHECKING:
-    from dpred_sim.workload.importers.onnx_layers import Planned, Weights
+    from dpred_sim.workload.importers.onnx_plan import Planned, Weights
 
 CAPTURE = 3
 """Part of every key: raise it when layers or values of a capture change their meaning."""

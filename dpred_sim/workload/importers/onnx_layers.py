@@ -1,111 +1,34 @@
-"""From a folded ONNX graph to layers: shapes, weights, and which ONNX tensor holds what is stored."""
+"""From a folded ONNX graph to layers: one for each operator with inner products, others in between."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from math import prod
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_fusion import (
-    Fusion,
-    Stored,
-    Tail,
-    Value,
-    is_residual_add,
-    pooled_size,
-)
+from dpred_sim.workload.importers.onnx_fusion import Stored, Tail, Value
 from dpred_sim.workload.importers.onnx_geometry import (
     Phases,
     Windows,
     conv_settings,
     is_direct,
     phases,
-    pooling,
     unfolded,
     unfolded_weights,
     windows,
 )
 from dpred_sim.workload.importers.onnx_graph import Graph
-from dpred_sim.workload.importers.onnx_ops import CLASSIFIERS, DYNAMIC, POOLS, VIEWS
-from dpred_sim.workload.importers.onnx_quantised import Native, native_of
+from dpred_sim.workload.importers.onnx_movement import Movement
+from dpred_sim.workload.importers.onnx_ops import CLASSIFIERS, DYNAMIC, POOLS
+from dpred_sim.workload.importers.onnx_plan import Plan, Renames
+from dpred_sim.workload.importers.onnx_quantised import Native
 from dpred_sim.workload.importers.onnx_recurrent import GATES, by_unit, is_reversed, projection
-from dpred_sim.workload.importers.onnx_views import Positions, channel_last, image_of, in_order, moved, same
+from dpred_sim.workload.importers.onnx_views import Positions, channel_last, image_of, in_order, same
 from dpred_sim.workload.network import INPUT
-
-Renames = Sequence[tuple[str, str]]
-"""Pairs (regular expression, replacement) that make layer names of the names in the file."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights of a layer: `factor` times the constant `source` of the graph, which `make` brings into order.
-
-    They are made when they are looked at, so that they are not in memory twice.
-    """
-
-    make: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    constant: Callable[[], NDArray[np.float32]]
-    source: str
-    factor: float = 1.0
-    native: Native | None = None
-
-    @property
-    def values(self) -> NDArray[np.float32]:
-        """The weights, channel last."""
-        return self.make(self.constant())
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A layer to be, or a tensor that is there at the start (kind `given`; the input has no settings).
-
-    The ONNX tensor `tensor` holds what the layer stores, a tensor of `shape`: value i of it lies at
-    `positions[i]`, or where there is `gather`, stored value j comes from `gather[j]` (-1: zero).
-    `settings` is JSON-ready: kind, operator, reads, and shortcut, stride, padding, dilation, groups,
-    pool, parts where they apply.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    shape: tuple[int, ...]
-    tensor: str
-    positions: Positions
-    weights: Weights | None = None
-    gather: Positions | None = None
-    native: Native | None = None
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether it has values of its own; what several layers write side by side has not."""
-        return self.settings.get("kind") != "concat"
-
-    def arrange(self, value: NDArray[Any]) -> NDArray[np.float32]:
-        """The stored tensor, given the ONNX tensor."""
-        flat = value.reshape(-1)
-        if self.gather is not None:
-            kept = np.where(self.gather < 0, 0, flat[self.gather]).astype(np.float32, copy=False)
-            return kept.reshape(self.shape)
-        stored = np.zeros(prod(self.shape), dtype=np.float32)
-        stored[self.positions.reshape(-1)] = flat
-        return stored.reshape(self.shape)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The network's input and its layers in execution order.
-
-    `outputs` names the stored tensors that the network returns, those before a final softmax.
-    """
-
-    layers: list[Planned]
-    outputs: list[str]
 
 
 def plan_layers(graph: Graph, renames: Renames = (), natives: Mapping[str, Native] | None = None) -> Plan:
@@ -116,19 +39,7 @@ def plan_layers(graph: Graph, renames: Renames = (), natives: Mapping[str, Nativ
     return _Planner(graph, renames, natives or {}).plan()
 
 
-class _Planner:
-    def __init__(self, graph: Graph, renames: Renames, natives: Mapping[str, Native]) -> None:
-        self.graph = graph
-        self.natives = natives
-        self.renames = [(re.compile(pattern), text) for pattern, text in renames]
-        self.values: dict[str, Value] = {}
-        self.planned: list[Planned] = []
-        self.names: set[str] = {INPUT}
-        self.done: set[str] = set(graph.control)
-        self.fusion = Fusion(graph, self.values)
-        self.joins: dict[str, tuple[str, ...]] = {}
-        self.relaid: dict[tuple[str, tuple[int, ...], bytes], Value] = {}
-
+class _Planner(Movement):
     def plan(self) -> Plan:
         graph = self.graph
         for index, name in enumerate(graph.given):
@@ -170,215 +81,6 @@ class _Planner:
             self._alias(node)
         elif kind not in POOLS or not self._pool(node):
             self._memory(node, operands)
-
-    def _refuse(self, node: Any, reason: str) -> NoReturn:
-        self.graph.refuse(node, reason)
-
-    # Tensors
-
-    def _given(self, name: str, called: str | None) -> None:
-        """A tensor that is in memory at the start: point-wise operators on it are preprocessing."""
-        graph = self.graph
-        shape = graph.shape(name)
-        flat = in_order(prod(shape)).reshape(shape)
-        # Not what belongs to a layer's rows: the shape says that nothing is one.
-        end, positions = name, flat
-        if name in graph.inputs:
-            end, positions = self.fusion.pointwise(name, flat, (1,))
-        order, stored = self._natural(end, positions)
-        place = np.empty(flat.size, dtype=np.int32)
-        place[order.reshape(-1)] = in_order(flat.size)
-        settings = {} if called == INPUT else {"kind": "given", "operator": "input"}
-        tail = Tail(end, place[positions], stored)
-        self._store(called or self._unique(name), tail, settings, None)
-
-    def _natural(self, name: str, positions: Positions) -> tuple[Positions, tuple[int, ...]]:
-        """An ONNX tensor in stored order, and the stored shape: channel last, as its first reader sees it."""
-        index, reader = positions, self._reader(name)
-        while reader is not None and reader.op_type in VIEWS and reader.input[0] == name:
-            found = moved(self.graph, reader, name, index)
-            if found is None or found.size != positions.size:
-                break
-            index, name = found, reader.output[0]
-            reader = self._reader(name)
-        if reader is not None and reader.op_type == "MatMul" and index.ndim == 4:
-            # Heads side by side, as a product of two activations reads them.
-            heads = index.reshape(-1, *index.shape[-2:]).transpose(1, 0, 2)
-            return heads.reshape(-1), (heads.shape[0], heads.shape[1] * heads.shape[2])
-        spatial = reader is not None and reader.op_type in ("Conv", "ConvTranspose") and index.ndim == 3
-        if index.ndim > 3 or spatial:
-            stored = image_of(index.shape)
-            order = np.moveaxis(index, 1, -1).reshape(-1)
-            return order, stored if stored[0] * stored[1] > 1 or index.ndim > 3 else (1, stored[2])
-        columns = index.shape[-1] if index.ndim else 1
-        return index.reshape(-1), (index.size // columns, columns)
-
-    def _reader(self, name: str) -> Any:
-        readers = self.graph.readers.get(name, [])
-        return self.graph.nodes[readers[0]] if readers else None
-
-    def _store(
-        self,
-        name: str,
-        tail: Tail,
-        settings: dict[str, Any],
-        weights: Weights | None,
-        gather: Positions | None = None,
-    ) -> Value:
-        """Enter a stored tensor, with what is fused into it and all views of it."""
-        stored = Stored(name, tail.shape)
-        settings = {key: value for key, value in settings.items() if value is not None}
-        if tail.shortcut is not None:
-            settings["shortcut"] = tail.shortcut.name
-        if tail.pool is not None:
-            settings["pool"] = tail.pool
-        native = self._native(tail.end)
-        self.names.add(name)
-        self.planned.append(
-            Planned(name, settings, tail.shape, tail.end, tail.positions, weights, gather, native)
-        )
-        value = Value(stored, tail.positions)
-        if gather is None:
-            self._mark_done(tail.end)
-            self._view(tail.end, value)
-        return value
-
-    def _native(self, name: str) -> Native | None:
-        """The 8-bit format in which the model stores a tensor, if it does."""
-        while name not in self.natives:
-            node = self.graph.makers.get(name)
-            if node is None or node.op_type not in VIEWS:
-                return None
-            name = node.input[0]
-        return self.natives[name]
-
-    def _view(self, name: str, value: Value) -> None:
-        """Enter an ONNX tensor that holds a stored one, and all views of it."""
-        self.values[name] = value
-        pending = [name]
-        while pending:
-            source = pending.pop()
-            for index in self.graph.readers.get(source, []):
-                node = self.graph.nodes[index]
-                if node.op_type not in VIEWS:
-                    continue
-                for output, made in enumerate(node.output):
-                    if not made or made in self.values:
-                        continue
-                    positions = moved(self.graph, node, source, self.values[source].positions, output)
-                    if positions is not None:
-                        self.values[made] = Value(value.stored, positions)
-                        self.done.add(made)
-                        pending.append(made)
-                    elif node.op_type == "Dropout" and output:
-                        self.done.add(made)
-
-    def _mark_done(self, end: str) -> None:
-        """Neither `end` nor what it is made of needs a layer any more."""
-        pending = [end]
-        while pending:
-            name = pending.pop()
-            if name in self.graph.makers and name not in self.done:
-                self.done.add(name)
-                pending.extend(self.graph.variables(self.graph.makers[name]))
-
-    def _read(self, node: Any, name: str) -> Value:
-        if name in self.values:
-            return self.values[name]
-        values = self.graph.constant(name)
-        if values is None:
-            self._refuse(node, f"reads {name!r}, which no layer stores")
-        self._refuse(node, f"reads the constant {name!r} where only activations can be modelled")
-
-    def _laid_out(
-        self, node: Any, name: str, index: Positions, shape: tuple[int, ...], joined: bool = False
-    ) -> str:
-        """Name of the stored tensor of `shape` whose value j is value `index[j]` of an ONNX tensor.
-
-        Where it is stored otherwise, a memory layer brings it into this order (-1: zero). `joined`: it may
-        be several tensors side by side.
-        """
-        value = self._read(node, name)
-        index = index.reshape(-1)
-        if (
-            value.stored.shape == shape
-            and index.size == value.positions.size
-            and (joined or not value.stored.parts)
-        ):
-            flat = value.positions.reshape(-1)
-            if index.min() >= 0 and same(flat[index], in_order(index.size)):
-                return value.stored.name
-        key = (name, shape, hashlib.sha256(index.tobytes()).digest())
-        if key not in self.relaid:
-            made = self._unique(
-                f"{self._called(name)}.rows" if len(shape) == 2 else f"{self._called(name)}.moved"
-            )
-            settings = {"kind": "move", "operator": "layout", **self._parts([value])}
-            tail = Tail(name, value.positions, shape)
-            self.relaid[key] = self._store(made, tail, settings, None, np.array(index, dtype=np.int32))
-        return self.relaid[key].stored.name
-
-    def _parts(self, values: Sequence[Value]) -> dict[str, Any]:
-        """What a memory layer reads: of each tensor the rows and channels that its values span."""
-        parts: list[dict[str, Any]] = []
-        for value in values:
-            shape = value.stored.shape
-            channels = shape[-1]
-            row = prod(shape[1:]) if len(shape) > 1 else channels
-            flat = value.positions.reshape(-1)
-            if flat.size >= prod(shape):
-                rows, columns = (0, shape[0]), (0, channels)
-            else:
-                rows = (int(flat.min()) // row, int(flat.max()) // row + 1)
-                within = flat % channels
-                columns = (int(within.min()), int(within.max()) + 1)
-            parts.extend(part for part in _cut(value.stored, rows, columns) if part not in parts)
-        return {"reads": parts[0]["name"], "parts": parts}
-
-    def _weights(self, node: Any, name: str) -> NDArray[np.float32]:
-        """The weights of a layer; refuses what is not constant, not floating point or not finite."""
-        array = self.graph.constant(name)
-        if array is None:
-            self._refuse(node, "its weights are not constant: no design loads computed weights")
-        if array.dtype.kind != "f":
-            self._refuse(node, f"its weights are {array.dtype}, not floating point")
-        array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            self._refuse(node, "its weights are not all finite (NaN or infinity)")
-        return array
-
-    def _made(
-        self,
-        node: Any,
-        source: str,
-        make: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-        factor: float = 1.0,
-    ) -> Weights:
-        made = Weights(make, lambda: self._weights(node, source), source, factor)
-        if factor != 1 or source not in self.natives:
-            return made
-        return replace(made, native=native_of(self.natives, source, made.values))
-
-    def _called(self, output: str, name: str = "") -> str:
-        found = name.removesuffix("/MatMulAddFusion") or output
-        for pattern, text in self.renames:
-            if pattern.search(output):
-                found = pattern.sub(text, output)
-                break
-        return found.strip("/") or "layer"
-
-    def _name(self, node: Any) -> str:
-        """A name for the layer of a node: that of the node, else of its tensor; unique."""
-        return self._unique(self._called(node.output[0], node.name))
-
-    def _unique(self, name: str) -> str:
-        unique, count = name, 2
-        while unique in self.names:
-            unique, count = f"{name}_{count}", count + 1
-        self.names.add(unique)
-        return unique
-
-    # Layers
 
     def _conv(self, node: Any) -> None:
         graph = self.graph
@@ -587,161 +289,12 @@ class _Planner:
             self._store(self._unique(f"{name}.c"), cell, settings, None)
         self.done.update(made for made in node.output[2:] if made)
 
-    def _pool(self, node: Any) -> bool:
-        """A pooling that cannot be fused; whether it is one over rows and columns of an image."""
-        value = self._read(node, node.input[0])
-        shape = value.stored.shape
-        whole = value.positions.size == prod(shape)
-        found = pooling(self.graph, node, shape, value.positions) if whole else None
-        if found is None:
-            return False
-        pool, positions = found
-        out = (*pooled_size(pool, shape), shape[2])
-        tail = self.fusion.tail(node.output[0], positions, out, add=False, pool=False)
-        settings = {"kind": "pool", "operator": node.op_type, "reads": value.stored.name, "pool": pool}
-        self._store(self._name(node), tail, settings, None)
-        return True
-
-    def _alias(self, node: Any) -> None:
-        """Quantising as it comes is how a tensor is stored, not another tensor."""
-        value = self._read(node, node.input[0])
-        self.done.add(node.output[0])
-        self._view(node.output[0], value)
-        for index in self.graph.readers.get(node.output[0], []):
-            self._follow(self.graph.nodes[index], node.output[0], value)
-
-    def _follow(self, node: Any, name: str, value: Value) -> None:
-        """Casts and zero points behind a tensor that is quantised as it comes."""
-        if node.op_type in ("Cast", "Sub", "Identity") and self.graph.variables(node) == [name]:
-            made = node.output[0]
-            self.done.add(made)
-            self._view(made, Value(value.stored, self.values[name].positions))
-            for index in self.graph.readers.get(made, []):
-                self._follow(self.graph.nodes[index], made, value)
-
-    def _memory(self, node: Any, operands: list[str]) -> None:
-        """A memory layer: what has no inner products and cannot be fused behind a layer that has."""
-        sources = [self._read(node, name) for name in operands]
-        if len(sources) == 1 and self._point_wise_behind(node, operands[0], sources[0]):
-            return
-        if self._add(node, sources) or self._concat(node):
-            return
-        made = [
-            name
-            for name in node.output
-            if name and (name in self.graph.readers or name in self.graph.outputs)
-        ]
-        for name in made or [node.output[0]]:
-            shape = self.graph.shape(name)
-            flat = in_order(prod(shape)).reshape(shape)
-            order, stored = self._natural(name, flat)
-            positions = np.empty(flat.size, dtype=np.int32)
-            positions[order] = in_order(flat.size)
-            tail = self.fusion.tail(name, positions.reshape(shape), stored, add=True, pool=False)
-            read = [*sources, *([self._whole(tail.shortcut)] if tail.shortcut is not None else [])]
-            settings = {"kind": "move", "operator": node.op_type, **self._parts(read)}
-            called = self._name(node) if name == node.output[0] else self._unique(self._called(name))
-            self._store(called, Tail(tail.end, tail.positions, stored), settings, None)
-
-    def _whole(self, stored: Stored) -> Value:
-        return Value(stored, in_order(prod(stored.shape)))
-
-    def _point_wise_behind(self, node: Any, operand: str, value: Value) -> bool:
-        """Point-wise operators and normalisations of rows of one stored tensor, as one memory layer."""
-        if value.positions.size != prod(value.stored.shape):
-            return False
-        shape = value.stored.shape
-        end, positions = self.fusion.pointwise(operand, value.positions, shape, node.output[0])
-        if end == operand:
-            return False
-        tail = self.fusion.tail(end, positions, shape, add=True, pool=False)
-        settings = {"kind": "add", "operator": node.op_type, "reads": value.stored.name}
-        self._store(self._name(node), tail, settings, None)
-        return True
-
-    def _add(self, node: Any, sources: list[Value]) -> bool:
-        """A residual add of two tensors of one shape."""
-        if not is_residual_add(self.graph, node) or len(sources) != 2:
-            return False
-        first, other = sources
-        fits = first.stored.shape == other.stored.shape and same(first.positions, other.positions)
-        fits = fits and not (first.stored.parts or other.stored.parts)
-        whole = first.positions.size == prod(first.stored.shape)
-        if not fits or not whole or self.graph.shape(node.output[0]) != first.positions.shape:
-            return False
-        shape = first.stored.shape
-        tail = self.fusion.tail(node.output[0], first.positions, shape, add=False, pool=False)
-        settings = {
-            "kind": "add",
-            "operator": node.op_type,
-            "reads": first.stored.name,
-            "shortcut": other.stored.name,
-        }
-        self._store(self._name(node), tail, settings, None)
-        return True
-
-    def _concat(self, node: Any) -> bool:
-        """Channels of several tensors side by side: nothing moves, who reads the whole reads all of them."""
-        if node.op_type != "Concat":
-            return False
-        sources = [self.values.get(name) for name in node.input]
-        parts: list[Stored] = []
-        for source in sources:
-            if source is None or source.positions.size != prod(source.stored.shape):
-                return False
-            parts.extend(source.stored.parts or (source.stored,))
-        plane = parts[0].shape[:-1]
-        writers = {layer.name: layer.settings.get("kind") for layer in self.planned}
-        if len(set(parts)) < len(parts) or any(
-            part.shape[:-1] != plane or writers.get(part.name, "recurrence") == "recurrence" for part in parts
-        ):
-            return False
-        depth = sum(part.shape[-1] for part in parts)
-        moved_in, first = [], 0
-        for source in (source for source in sources if source is not None):
-            place, channel = np.divmod(source.positions, source.stored.shape[-1])
-            moved_in.append(place * depth + channel + first)
-            first += source.stored.shape[-1]
-        axis = self.graph.attributes(node).get("axis", 1)
-        positions = np.concatenate(moved_in, axis=axis).astype(np.int32)
-        name, shape = self._name(node), (*plane, depth)
-        stored = Stored(name, shape, tuple(parts))
-        self.joins[name] = tuple(part.name for part in parts)
-        settings = {"kind": "concat", "operator": "Concat", "joins": list(self.joins[name])}
-        self.planned.append(Planned(name, settings, shape, node.output[0], positions))
-        self.done.add(node.output[0])
-        self._view(node.output[0], Value(stored, positions))
-        return True
-
-    def _classifier(self, node: Any) -> None:
-        """A softmax that only outputs of the graph follow is passed over."""
-        value = self._read(node, node.input[0])
-        pending = [name for name in node.output if name]
-        while pending:
-            name = pending.pop()
-            self.values[name] = value
-            self.done.add(name)
-            for index in self.graph.readers.get(name, []):
-                pending.extend(self.graph.nodes[index].output)
-
 
 def _kernels(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Weights (K, C, k...) of a convolution over the last axis or two as (K, Ky, Kx, C)."""
     if weights.ndim != 4:
         weights = weights.reshape(*weights.shape[:2], 1, weights.shape[-1])
     return np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
-
-
-def _cut(stored: Stored, rows: tuple[int, int], channels: tuple[int, int]) -> list[dict[str, Any]]:
-    """Rows and channels of a stored tensor as what is read of it, or of its parts."""
-    found, first = [], 0
-    for part in stored.parts or (stored,):
-        depth = part.shape[-1]
-        low, high = max(channels[0] - first, 0), min(channels[1] - first, depth)
-        if low < high:
-            found.append({"name": part.name, "rows": rows, "channels": (low, high)})
-        first += depth
-    return found
 
 
 _ONE_ROW = {"kernel": 1, "stride": 1, "dilation": 1, "before": 0, "after": 0}

@@ -1,0 +1,82 @@
+"""What a graph becomes: layers to be, their weights, and which ONNX tensor holds what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpred_sim.workload.importers.onnx_quantised import Native
+from dpred_sim.workload.importers.onnx_views import Positions
+
+Renames = Sequence[tuple[str, str]]
+"""Pairs (regular expression, replacement) that make layer names of the names in the file."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a layer: `factor` times the constant `source` of the graph, which `make` brings into order.
+
+    They are made when they are looked at, so that they are not in memory twice.
+    """
+
+    make: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    constant: Callable[[], NDArray[np.float32]]
+    source: str
+    factor: float = 1.0
+    native: Native | None = None
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The weights, channel last."""
+        return self.make(self.constant())
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A layer to be, or a tensor that is there at the start (kind `given`; the input has no settings).
+
+    The ONNX tensor `tensor` holds what the layer stores, a tensor of `shape`: value i of it lies at
+    `positions[i]`, or where there is `gather`, stored value j comes from `gather[j]` (-1: zero).
+    `settings` is JSON-ready: kind, operator, reads, and shortcut, stride, padding, dilation, groups,
+    pool, parts where they apply.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    shape: tuple[int, ...]
+    tensor: str
+    positions: Positions
+    weights: Weights | None = None
+    gather: Positions | None = None
+    native: Native | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it has values of its own; what several layers write side by side has not."""
+        return self.settings.get("kind") != "concat"
+
+    def arrange(self, value: NDArray[Any]) -> NDArray[np.float32]:
+        """The stored tensor, given the ONNX tensor."""
+        flat = value.reshape(-1)
+        if self.gather is not None:
+            kept = np.where(self.gather < 0, 0, flat[self.gather]).astype(np.float32, copy=False)
+            return kept.reshape(self.shape)
+        stored = np.zeros(prod(self.shape), dtype=np.float32)
+        stored[self.positions.reshape(-1)] = flat
+        return stored.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The network's input and its layers in execution order.
+
+    `outputs` names the stored tensors that the network returns, those before a final softmax.
+    """
+
+    layers: list[Planned]
+    outputs: list[str]
