@@ -196,12 +196,17 @@ class Captor:
         """The stored tensors of one input, in the order of the plan; raises InputError for NaN."""
         graph = self.graph
         layers = [layer for layer in self.plan.layers if layer.is_stored]
-        names = [layer.tensor for layer in layers]
+        names = [layer.tensor for layer in layers if layer.derived is None]
+        more = [name for layer in layers if layer.derived is not None for name in layer.derived.sources]
+        names += more
         constant = {name: values for name in names if (values := graph.constant(name)) is not None}
         fed = {name: array for name, array in feed.items() if name in graph.inputs}
         found = dict(zip(names, graph.runner.run(names, {**constant, **fed}), strict=True))
-        last = {name: i for i, name in enumerate(names)}
+        last = {layer.tensor: i for i, layer in enumerate(layers)} | dict.fromkeys(more, len(layers))
         for i, layer in enumerate(layers):
+            if layer.derived is not None:
+                yield layer, layer.derived.make(*(found[name] for name in layer.derived.sources))
+                continue
             value = found[layer.tensor] if i < last[layer.tensor] else found.pop(layer.tensor)
             yield layer, layer.arrange(value)
 
@@ -304,8 +309,14 @@ def folded_model(subject: Subject) -> tuple[Model, Any, list[Feed], dict[str, Na
     if not subject.inputs:
         raise InputError("real values need an input: give --input FILE", file=model.path)
     feeds = read_inputs(model.specs, subject)
-    take_branches(model.path, model.proto, feeds[0])
-    natives = in_real_numbers(model.path, model.proto)
+    try:
+        take_branches(model.path, model.proto, feeds[0])
+        natives = in_real_numbers(model.path, model.proto)
+    except (ValueError, KeyError, IndexError, StopIteration) as error:
+        # onnxruntime checks graphs when it folds them; what comes before meets damaged ones unchecked.
+        raise InputError(
+            f"not an ONNX model, or a damaged one: {type(error).__name__} in its graph", file=model.path
+        ) from error
     return model, fold(model, feeds[0]), feeds, natives
 
 

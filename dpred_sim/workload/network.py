@@ -26,6 +26,19 @@ class Part:
     channels: Pair
 
 
+@dataclass(frozen=True)
+class Reset:
+    """The product that makes the reset gate of a GRU which works before the other product.
+
+    `weights` (2H, H) hold update and reset gate of each unit side by side, `outputs` (T, H) are the
+    states as the reset gate lets them through, and `reads` is the projected input of both gates (T, 2H).
+    """
+
+    weights: TensorSource
+    outputs: TensorSource
+    reads: str
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A layer in its place: it reads the outputs of `reads`, and adds those of `shortcut`.
@@ -261,6 +274,7 @@ class Network:
         initial: TensorSource | None = None,
         reverse: bool = False,
         initial_name: str | None = None,
+        reset: Reset | None = None,
     ) -> str:
         """Append the steps of a recurrence and return the name of its hidden states.
 
@@ -270,7 +284,8 @@ class Network:
         side. Steps are called `name.h[t]` and share `weights`; the hidden states together are `name`.
         `initial` is the state before the first step (1, H), zero by default; `initial_name` is the tensor
         that holds it, where it is not one of its own. With `reverse` steps go from the last row to the
-        first. Raises InputError.
+        first. With `reset` a step takes two layers: `name.r[t]` makes the state that the reset gate lets
+        through, and `name.h[t]` multiplies that. Raises InputError.
         """
         if reads is None:
             reads = self.nodes[-1].name if self.nodes else INPUT
@@ -292,6 +307,11 @@ class Network:
         written: list[str] = []
         for step in reversed(range(steps)) if reverse else range(steps):
             made = row(outputs, step)
+            if reset is not None:
+                through = row(reset.outputs, step)
+                gate = Layer.linear(f"{name}.r[{step}]", state, reset.weights, through, gates=2)
+                before = self.add(gate, before, shortcut=reset.reads, shortcut_row=step, family=f"{name}.r")
+                state = through
             layer = Layer.linear(f"{name}.h[{step}]", state, weights, made, gates=gates)
             before = self.add(layer, before, shortcut=reads, shortcut_row=step, family=f"{name}.h")
             written.append(before)

@@ -23,7 +23,7 @@ from dpred_sim.values.quantise import Quantised, quantise_8bit, quantise_fixed
 from dpred_sim.values.tensor import LazyTensor, Tensor, TensorSource
 from dpred_sim.workload.capture import Arrays, Captured, InMemory, key_of
 from dpred_sim.workload.layer import Layer, Pool
-from dpred_sim.workload.network import INPUT, Network, Part
+from dpred_sim.workload.network import INPUT, Network, Part, Reset
 from dpred_sim.workload.profile import Format, Profile, profile_about
 from dpred_sim.workload.record import DAMAGED, open_record, write_record
 from dpred_sim.workload.workload import Workload
@@ -287,6 +287,9 @@ def _enter(
 ) -> None:
     """Append what one entry of a description says to the network."""
     name, kind = settings["name"], settings["kind"]
+    if kind == "reset":
+        # A part of the recurrence that follows.
+        return
     if kind == "given":
         network.given(name, stored[name])
     elif kind == "move":
@@ -298,7 +301,7 @@ def _enter(
         if joined is not None:
             stored[name] = joined
     elif kind == "recurrence":
-        initial = settings.get("initial")
+        initial, reset = settings.get("initial"), settings.get("reset")
         network.recurrence(
             name,
             weights[name],
@@ -308,6 +311,7 @@ def _enter(
             None if initial is None else stored[initial],
             settings.get("reverse", False),
             initial,
+            None if reset is None else Reset(weights[reset], stored[reset], settings["reset_reads"]),
         )
         for part in network.stacks[name]:
             state = network.tensor(part)

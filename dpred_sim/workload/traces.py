@@ -310,7 +310,10 @@ def _check_entries(found: Mapping[str, Any]) -> None:
         for name in read:
             if name is not None and name not in names and name.rsplit(".h[", 1)[0] not in names:
                 raise ValueError(f"layer {layer['name']}: no tensor is called {name!r}")
-        if layer["kind"] in ("conv", "linear", "recurrence") and layer["name"] not in found["weights"]:
+        if (
+            layer["kind"] in ("conv", "linear", "recurrence", "reset")
+            and layer["name"] not in found["weights"]
+        ):
             raise ValueError(f"layer {layer['name']}: no weights")
 
 

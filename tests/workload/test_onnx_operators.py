@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ def reference(path: Path, feed: dict[str, Any]) -> list[Any]:
     return session.run(None, feed)
 
 
+def owner(name: str) -> str:
+    """The tensor that a step of a recurrence is a row of."""
+    return re.sub(r"(\.h)?\[-?\d+\]$", "", name)
+
+
 def products(workload: Workload, description: Any) -> dict[str, Any]:
     """The sums of every layer with weights, from its stored integers: what the hardware computes."""
     about = description["activations"]
@@ -42,13 +48,13 @@ def products(workload: Workload, description: Any) -> dict[str, Any]:
         layer = node.layer
         if layer.weights is None:
             continue
-        scale = about[node.reads.split(".h[")[0]]["scale"]
+        scale = about[owner(node.reads)]["scale"]
         x = layer.activations.load().values * scale
         w = layer.weights.load().values.astype(np.float64)
         if layer.second is not None:
             w = w * about[node.second]["scale"]
         else:
-            w = w * np.asarray(description["weights"][node.name.split(".h[")[0]]["scale"]).reshape(
+            w = w * np.asarray(description["weights"][owner(node.name)]["scale"]).reshape(
                 -1, *[1] * (w.ndim - 1)
             )
         if layer.kind == "conv":
@@ -429,9 +435,10 @@ def test_a_normalisation_of_rows_is_one_layer_or_none(tmp_path: Path, stored: bo
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRU that resets before", "RNN"])
 def test_recurrences_in_every_direction(tmp_path: Path, kind: str, direction: str) -> None:
     steps, channels, units = 4, 6, 5
+    kind, _, before = kind.partition(" that ")
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
     ways = 2 if direction == "bidirectional" else 1
     builder = ModelBuilder((steps, 1, channels))
@@ -440,7 +447,7 @@ def test_recurrences_in_every_direction(tmp_path: Path, kind: str, direction: st
         builder.random("r", ways, gates * units, units),
         builder.random("b", ways, 2 * gates * units),
     ]
-    rest = {"linear_before_reset": 1} if kind == "GRU" else {}
+    rest = {"linear_before_reset": int(not before)} if kind == "GRU" else {}
     builder.node(kind, ["x", *names], "y", hidden_size=units, direction=direction, **rest)
     turned = builder.node("Transpose", ["y"], "t", perm=[0, 2, 1, 3])
     shape = builder.constant("s", [steps, ways * units], np.int64)
@@ -457,6 +464,23 @@ def test_recurrences_in_every_direction(tmp_path: Path, kind: str, direction: st
         rows = [node.shortcut_row for node in workload.network if ".h[" in node.name]
         assert rows == list(reversed(range(steps)))
     assert simulate(workload, load_topology("dpred_stripes_ddr4")).complete
+    if before:
+        # The gates and the hidden states computed anew: the first product opens the way for the second.
+        for node in workload.network:
+            if ".r[" in node.name:
+                way = 1 if ".reverse" in node.name else 0
+                check_reset(workload, integers.description, node, builder.constants, way)
+
+
+def check_reset(workload: Workload, description: Any, node: Any, constants: Any, way: int) -> None:
+    about, units = description["activations"], node.layer.output_channels
+    state = node.layer.activations.load().values[0] * about[owner(node.reads)]["scale"]
+    added = workload.network.tensor(node.shortcut).load().values[node.shortcut_row]  # type: ignore[union-attr]
+    added = (added * about[node.shortcut]["scale"]).reshape(units, 2)[:, 1]
+    gate = constants["r"][way, units : 2 * units] @ state + constants["b"][way, 4 * units : 5 * units]
+    wanted = state / (1 + np.exp(-(added + gate)))
+    stored = node.layer.outputs.load().values[0] * about[owner(node.name)]["scale"]
+    assert np.allclose(stored, wanted, atol=2e-3)
 
 
 def test_an_initial_state_that_is_fed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpred_sim.errors import InputError
 from dpred_sim.simulation.engine import simulate
 from dpred_sim.simulation.systems import load_topology
 from dpred_sim.workload.quantised import integers
@@ -126,6 +127,24 @@ def test_convolutions_in_8_bits_keep_what_is_stored(
     # Full range asks for 16 bits, and gets them.
     full, _ = loaded(path, x, bits=16, rule="full_range")
     assert full.network.nodes[0].layer.weights.precision == 16  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["QLinearConv", "QDQ"])
+def test_damaged_models_run_or_are_refused(tmp_path: Path, kind: str) -> None:
+    """Bytes changed at random: whatever comes of it is one clear error, or a network."""
+    data = built(kind, True, 0).save(tmp_path / "m.onnx").read_bytes()
+    x = save_input(tmp_path / "x.npy", (1, 3, 8, 8))
+    rng, refused = np.random.default_rng(3), 0
+    for _ in range(60):
+        spoiled = bytearray(data)
+        for place in rng.integers(0, len(data), 3):
+            spoiled[place] = rng.integers(256)
+        (tmp_path / "m.onnx").write_bytes(spoiled)
+        try:
+            captured(tmp_path / "m.onnx", x)
+        except InputError as error:
+            refused += "m.onnx" in str(error)
+    assert refused > 20
 
 
 def test_an_asymmetric_tensor_needs_9_bits_relative_to_zero(tmp_path: Path) -> None:

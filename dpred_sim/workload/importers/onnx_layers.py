@@ -24,9 +24,18 @@ from dpred_sim.workload.importers.onnx_geometry import (
 from dpred_sim.workload.importers.onnx_graph import Graph
 from dpred_sim.workload.importers.onnx_movement import Movement
 from dpred_sim.workload.importers.onnx_ops import CLASSIFIERS, DYNAMIC, POOLS
-from dpred_sim.workload.importers.onnx_plan import Plan, Renames
+from dpred_sim.workload.importers.onnx_plan import Derived, Plan, Planned, Renames
 from dpred_sim.workload.importers.onnx_quantised import Native
-from dpred_sim.workload.importers.onnx_recurrent import GATES, by_unit, is_reversed, projection
+from dpred_sim.workload.importers.onnx_recurrent import (
+    GATES,
+    by_unit,
+    candidate,
+    is_reversed,
+    projection,
+    reset_states,
+    resets_before,
+    through,
+)
 from dpred_sim.workload.importers.onnx_views import Positions, channel_last, image_of, in_order, same
 from dpred_sim.workload.network import INPUT
 
@@ -258,7 +267,9 @@ class _Planner(Movement):
         steps, units = out[0], out[-1]
         if out[1:3] != (1, 1):
             self._refuse(node, "only batch 1 is modelled")
-        weights = self._made(node, node.input[2], lambda values: by_unit(values[0], gates))
+        kept = slice(2 * units, None) if resets_before(node) else slice(None)
+        gates = 1 if resets_before(node) else gates
+        weights = self._made(node, node.input[2], lambda values: by_unit(values[0, kept], gates))
         flat = in_order(steps * units).reshape(out)
         name = self._name(node)
         settings = {
@@ -274,6 +285,8 @@ class _Planner(Movement):
         elif state and np.any(graph.constant(state)):
             self._constant_operand(state)
             settings["initial"] = self._laid_out(node, state, in_order(units), (1, units))
+        if resets_before(node):
+            self._reset(node, name, settings, steps, units)
         self._store(name, Tail(node.output[0], flat, (steps, units)), settings, weights)
         last = Value(
             Stored(f"{name}.h[{0 if is_reversed(node) else steps - 1}]", (1, units)),
@@ -288,6 +301,23 @@ class _Planner(Movement):
             settings = {"kind": "move", "operator": "cell state", **self._parts([last])}
             self._store(self._unique(f"{name}.c"), cell, settings, None)
         self.done.update(made for made in node.output[2:] if made)
+
+    def _reset(self, node: Any, name: str, settings: dict[str, Any], steps: int, units: int) -> None:
+        """The first of the two products of a step: a reset gate that works on the state."""
+        graph, inputs = self.graph, [*node.input, *[""] * 6]
+        bias = graph.constant(inputs[3]) if inputs[3] else None
+        state = graph.constant(inputs[5]) if inputs[5] else None
+        sources = [projection(node), node.output[0]]
+        if inputs[5] and state is None:
+            sources.append(inputs[5])
+        make = reset_states(node, self._weights(node, inputs[2]), bias, state)
+        called = self._unique(f"{name}.r")
+        settings.update(reset=called, reset_reads=settings["reads"])
+        settings["reads"] = self._read(node, candidate(node)).stored.name
+        held = self._made(node, inputs[2], lambda values: by_unit(values[0, : 2 * units], 2))
+        flat, form = in_order(steps * units).reshape(steps, units), {"kind": "reset", "operator": "GRU"}
+        derived = Derived(tuple(sources), make)
+        self.planned.append(Planned(called, form, (steps, units), through(node), flat, held, derived=derived))
 
 
 def _kernels(weights: NDArray[np.float32]) -> NDArray[np.float32]:

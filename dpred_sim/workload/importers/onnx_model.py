@@ -225,7 +225,7 @@ def fold(model: Model, feed: Feeds) -> Any:
         value.type.tensor_type.ClearField("shape")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
-        source.write_bytes(proto.SerializeToString())
+        _write(model.path, proto, source)
         del proto
         _session(model.path, source, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, target)
         folded = onnx.load(str(target))
@@ -305,10 +305,21 @@ def plain_session(path: Path, proto: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         # Through a file: onnxruntime would keep a second copy of the bytes.
         file = Path(folder) / "model.onnx"
-        file.write_bytes(proto.SerializeToString())
+        _write(path, proto, file)
         session = _session(path, file, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, None)
     _trim()
     return session
+
+
+def _write(path: Path, proto: Any, file: Path) -> None:
+    """Write a model for onnxruntime; raises InputError for one that is too large for a file."""
+    try:
+        file.write_bytes(proto.SerializeToString())
+    except Exception as error:
+        # protobuf has an EncodeError of its own, whose class depends on its version.
+        raise InputError(
+            f"the model cannot be handed to onnxruntime (2 GiB at most): {_first_line(error)}", file=path
+        ) from error
 
 
 def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
@@ -332,6 +343,8 @@ def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
             providers=["CPUExecutionProvider"],
             # Two layers that compute the same are two layers.
             disabled_optimizers=["CommonSubexpressionElimination"],
+            # It would print, and try the same again.
+            enable_fallback=0,
         )
     except Exception as error:
         raise InputError(f"onnxruntime cannot load the model: {_first_line(error)}", file=path) from error

@@ -37,11 +37,20 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Derived:
+    """Values that the model computes inside an operator: `make` of the ONNX tensors `sources`."""
+
+    sources: tuple[str, ...]
+    make: Callable[..., NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class Planned:
     """A layer to be, or a tensor that is there at the start (kind `given`; the input has no settings).
 
     The ONNX tensor `tensor` holds what the layer stores, a tensor of `shape`: value i of it lies at
-    `positions[i]`, or where there is `gather`, stored value j comes from `gather[j]` (-1: zero).
+    `positions[i]`, or where there is `gather`, stored value j comes from `gather[j]` (-1: zero). A
+    `derived` tensor is none of the model's, but computed from some.
     `settings` is JSON-ready: kind, operator, reads, and shortcut, stride, padding, dilation, groups,
     pool, parts where they apply.
     """
@@ -54,6 +63,7 @@ class Planned:
     weights: Weights | None = None
     gather: Positions | None = None
     native: Native | None = None
+    derived: Derived | None = None
 
     @property
     def is_stored(self) -> bool:

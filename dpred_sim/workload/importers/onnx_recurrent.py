@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +23,7 @@ def expand_recurrent(path: Path, proto: Any) -> None:
 
     The node stays as it is and gives the hidden states; rows of the projection are by unit, all gates of
     a unit side by side. A node with two directions becomes one for each, and a Concat. Raises InputError
-    for what is not modelled: other activations, a GRU whose reset gate works before the product.
+    for what is not modelled, such as other activations.
     """
     onnx, _ = import_onnx()
     if not any(node.op_type in GATES for node in proto.graph.node):
@@ -39,15 +39,15 @@ def expand_recurrent(path: Path, proto: Any) -> None:
             if one.op_type not in GATES:
                 nodes.append(one)
                 continue
-            weights, bias = _projection(one, constants)
             if not one.output[0]:
                 one.output[0] = f"{recurrent_name(one)}.states"
-            name = projection(one)
-            for key, values in ((f"{name}.weights", weights), (f"{name}.bias", bias)):
-                proto.graph.initializer.append(onnx.numpy_helper.from_array(values, key))
-            product = [one.input[0], f"{name}.weights"]
-            nodes.append(onnx.helper.make_node("MatMul", product, [f"{name}.product"], name=name))
-            nodes.append(onnx.helper.make_node("Add", [f"{name}.product", f"{name}.bias"], [name]))
+            for name, first, last in _projections(one):
+                weights, bias = _projection(one, constants, first, last)
+                for key, values in ((f"{name}.weights", weights), (f"{name}.bias", bias)):
+                    proto.graph.initializer.append(onnx.numpy_helper.from_array(values, key))
+                product = [one.input[0], f"{name}.weights"]
+                nodes.append(onnx.helper.make_node("MatMul", product, [f"{name}.product"], name=name))
+                nodes.append(onnx.helper.make_node("Add", [f"{name}.product", f"{name}.bias"], [name]))
             nodes.append(one)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del proto.graph.node[:]
@@ -62,6 +62,45 @@ def recurrent_name(node: Any) -> str:
 def projection(node: Any) -> str:
     """Name of the projected input of a node, and of its layer."""
     return f"{recurrent_name(node)}.x"
+
+
+def resets_before(node: Any) -> bool:
+    """Whether a node is a GRU whose reset gate works on the state, before the product."""
+    after = any(item.name == "linear_before_reset" and item.i for item in node.attribute)
+    return node.op_type == "GRU" and not after
+
+
+def candidate(node: Any) -> str:
+    """Name of the projected input of the candidate state of a GRU that resets before the product."""
+    return f"{recurrent_name(node)}.xh"
+
+
+def through(node: Any) -> str:
+    """Name of the states that the reset gate of such a GRU lets through."""
+    return f"{recurrent_name(node)}.r"
+
+
+def reset_states(
+    node: Any, weights: NDArray[Any], bias: NDArray[Any] | None, state: NDArray[Any] | None
+) -> Callable[..., NDArray[np.float32]]:
+    """What makes the states that a reset gate lets through, of the projected input and the hidden states.
+
+    `state` is the one before the first step; without it a fed one comes as the third tensor, or is zero.
+    """
+    units = weights.shape[-1]
+    gate = weights[0, units : 2 * units].astype(np.float64)
+    later = 0 if bias is None else bias[0, 4 * units : 5 * units]
+
+    def make(x: NDArray[Any], states: NDArray[Any], fed: NDArray[Any] | None = None) -> NDArray[np.float32]:
+        added, states = x.reshape(-1, units, 2)[:, :, 1], states.reshape(-1, units)
+        first = fed if fed is not None else state if state is not None else np.zeros(units)
+        first = first.reshape(1, units)
+        before = [states[1:], first] if is_reversed(node) else [first, states[:-1]]
+        previous = np.concatenate(before)
+        opened = 1 / (1 + np.exp(-(added + previous @ gate.T + later)))
+        return np.asarray(opened * previous, dtype=np.float32)
+
+    return make
 
 
 def is_reversed(node: Any) -> bool:
@@ -121,12 +160,23 @@ def _directions(onnx: Any, proto: Any, node: Any, constants: Constants) -> Itera
             yield onnx.helper.make_node("Concat", parts[index], [output], axis=1 if index == 0 else 0)
 
 
-def _projection(node: Any, constants: Constants) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    gates = GATES[node.op_type]
-    weights = by_unit(constants[node.input[1]][0], gates)
+def _projections(node: Any) -> list[tuple[str, int, int]]:
+    """Name, first gate and last + 1 of each projection of the input."""
+    if resets_before(node):
+        return [(projection(node), 0, 2), (candidate(node), 2, 3)]
+    return [(projection(node), 0, GATES[node.op_type])]
+
+
+def _projection(
+    node: Any, constants: Constants, first: int, last: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    whole = constants[node.input[1]][0]
+    units = len(whole) // GATES[node.op_type]
+    rows = slice(first * units, last * units)
+    weights = by_unit(whole[rows], last - first)
     bias = np.zeros(len(weights), np.float32)
     if len(node.input) > 3 and node.input[3]:
-        bias = by_unit(constants[node.input[3]][0, : len(weights)], gates)
+        bias = by_unit(constants[node.input[3]][0, rows], last - first)
     return np.ascontiguousarray(weights.T), bias
 
 
@@ -141,11 +191,6 @@ def _check(onnx: Any, path: Path, node: Any, constants: Constants) -> None:
         refuse("only the default activations are modelled")
     if attributes.get("layout", 0) or attributes.get("input_forget", 0) or "clip" in attributes:
         refuse("layout, input_forget and clip are not modelled")
-    if node.op_type == "GRU" and not attributes.get("linear_before_reset", 0):
-        refuse(
-            "a reset gate before the product (linear_before_reset=0) takes two products a step: not "
-            "modelled; train or export with linear_before_reset=1, as PyTorch and Keras do"
-        )
     inputs = [*node.input, *[""] * 8]
     if inputs[1] not in constants or inputs[2] not in constants:
         refuse("its weights are not constant")

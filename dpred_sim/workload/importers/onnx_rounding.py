@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.workload.importers.onnx_model import import_onnx
-from dpred_sim.workload.importers.onnx_recurrent import GATES, is_reversed, projection
+from dpred_sim.workload.importers.onnx_recurrent import (
+    GATES,
+    candidate,
+    is_reversed,
+    projection,
+    resets_before,
+    through,
+)
 
 HALF = "rounding_half"
 
@@ -128,7 +135,7 @@ def _unrolled(
     zero = constant("zero", np.zeros((1, units)))
     state = node.input[5] if len(node.input) > 5 else ""
     cell = node.input[6] if len(node.input) > 6 else ""
-    rows = constant("rows", [1, units], np.int64)
+    rows, rows_of = constant("rows", [1, units], np.int64), constant("all_rows", [-1, units], np.int64)
     nodes, states = [], []
     for what, source in (("h", state), ("c", cell)):
         made = f"{name}.{what}0"
@@ -141,10 +148,21 @@ def _unrolled(
     nodes.append(helper.make_node("Transpose", [f"{name}.matrix"], [across], perm=[1, 0]))
     added = projection(node)
     added = f"{prefixes[added]}_out" if added in prefixes else added
-    body = _step(helper, node.op_type, name, across, over, prefix, units, constant)
-    way = {"scan_input_directions": [1], "scan_output_directions": [1]} if is_reversed(node) else {}
-    ends = [f"{name}.h_end", f"{name}.c_end", f"{name}.all"]
-    nodes.append(helper.make_node("Scan", [*states, added], ends, body=body, num_scan_inputs=1, **way))
+    inputs, resets = [added], resets_before(node)
+    if resets:
+        more = candidate(node)
+        inputs.append(f"{prefixes[more]}_out" if more in prefixes else more)
+        ends_of_reset = prefixes[through(node)]
+    body = _step(helper, node, name, across, over, prefixes, units, constant)
+    ends = [f"{name}.h_end", f"{name}.c_end", f"{name}.all", *([f"{name}.r_all"] if resets else [])]
+    back = [1] * len(inputs)
+    outward = [1] * (len(ends) - 2)
+    way = {"scan_input_directions": back, "scan_output_directions": outward} if is_reversed(node) else {}
+    nodes.append(
+        helper.make_node("Scan", [*states, *inputs], ends, body=body, num_scan_inputs=len(inputs), **way)
+    )
+    if resets:
+        nodes.append(helper.make_node("Reshape", [ends[3], rows_of], [f"{ends_of_reset}_out"]))
     whole = constant("whole", [-1, 1, 1, units], np.int64)
     nodes.append(helper.make_node("Reshape", [ends[2], whole], [f"{prefix}_out"]))
     for index, end in ((1, ends[0]), (2, ends[1])):
@@ -158,9 +176,17 @@ def _unrolled(
 
 
 def _step(
-    helper: Any, kind: str, name: str, across: str, over: str, prefix: str, units: int, constant: Any
+    helper: Any,
+    node: Any,
+    name: str,
+    across: str,
+    over: str,
+    prefixes: Mapping[str, str],
+    units: int,
+    constant: Any,
 ) -> Any:
-    """One step: (h, c, x) -> (h, c, h); x holds all gates of a unit side by side."""
+    """One step: (h, c, x...) -> (h, c, h...); x holds all gates of a unit side by side."""
+    kind, resets = node.op_type, resets_before(node)
     gates = GATES[kind]
     made: list[Any] = []
 
@@ -168,39 +194,53 @@ def _step(
         made.append(helper.make_node(kind, list(inputs), [f"{name}.{out}"], **attributes))
         return f"{name}.{out}"
 
-    apart = constant("apart", [1, units, gates], np.int64)
     plain = constant("plain", [1, units], np.int64)
-    x = op("Transpose", [op("Reshape", [f"{name}.x_t", apart], "x_apart")], "x_by_gate", perm=[2, 0, 1])
-    product = op("Add", [op("MatMul", [f"{name}.h_in", across], "mm"), over], "sum")
-    product = op("Reshape", [product, constant("by_gate", [gates, 1, units], np.int64)], "h_by_gate")
+
+    def by_gate(source: str, count: int, out: str) -> str:
+        apart = constant(f"{out}.apart", [1, units, count], np.int64)
+        return op("Transpose", [op("Reshape", [source, apart], f"{out}.units")], out, perm=[2, 0, 1])
+
+    def product(state: str, out: str) -> str:
+        sums = op("Add", [op("MatMul", [state, across], f"{out}.mm"), over], f"{out}.sum")
+        return op("Reshape", [sums, constant(f"{out}.gates", [gates, 1, units], np.int64)], out)
 
     def gate(source: str, index: int, out: str) -> str:
         place = constant(f"{out}.place", [index], np.int64)
         return op("Reshape", [op("Gather", [source, place], f"{out}.raw", axis=0), plain], out)
 
-    cell = f"{name}.c_in"
+    before, cell = f"{name}.h_in", f"{name}.c_in"
+    x = by_gate(f"{name}.x_t", 2 if resets else gates, "x_by_gate")
+    sums = product(before, "h_by_gate")
     if kind == "LSTM":
-        total = op("Add", [x, product], "gates")
+        total = op("Add", [x, sums], "gates")
         i, o, f, c = (gate(total, index, f"g{index}") for index in range(4))
         kept = op("Mul", [op("Sigmoid", [f], "forget"), cell], "kept")
         new = op("Mul", [op("Sigmoid", [i], "in"), op("Tanh", [c], "new")], "taken")
         cell = op("Add", [kept, new], "cell")
         state = op("Mul", [op("Sigmoid", [o], "out"), op("Tanh", [cell], "shown")], "state")
     elif kind == "GRU":
-        xz, xr, xh = (gate(x, index, f"x{index}") for index in range(3))
-        hz, hr, hh = (gate(product, index, f"p{index}") for index in range(3))
+        xz, xr = (gate(x, index, f"x{index}") for index in range(2))
+        hz, hr = (gate(sums, index, f"p{index}") for index in range(2))
         update = op("Sigmoid", [op("Add", [xz, hz], "z_sum")], "update")
         reset = op("Sigmoid", [op("Add", [xr, hr], "r_sum")], "reset")
-        new = op("Tanh", [op("Add", [xh, op("Mul", [reset, hh], "h_reset")], "n_sum")], "new")
-        state = op(
-            "Add", [new, op("Mul", [update, op("Sub", [f"{name}.h_in", new], "less")], "part")], "state"
-        )
+        if resets:
+            let = op("Mul", [reset, before], "let_through")
+            made.append(_switch(helper, let, prefixes[through(node)], f"{name}_reset", f"{name}.r_out"))
+            made.append(helper.make_node("Identity", [f"{name}.r_out"], [f"{name}.r_each"]))
+            xh = op("Reshape", [f"{name}.xh_t", plain], "x2")
+            inner = gate(product(f"{name}.r_out", "r_by_gate"), 2, "p2")
+        else:
+            xh = gate(x, 2, "x2")
+            inner = op("Mul", [reset, gate(sums, 2, "p2")], "h_reset")
+        new = op("Tanh", [op("Add", [xh, inner], "n_sum")], "new")
+        state = op("Add", [new, op("Mul", [update, op("Sub", [before, new], "less")], "part")], "state")
     else:
-        state = op("Tanh", [op("Add", [gate(x, 0, "x0"), gate(product, 0, "p0")], "r_sum")], "state")
-    made.append(_switch(helper, state, prefix, f"{name}_step", f"{name}.h_out"))
+        state = op("Tanh", [op("Add", [gate(x, 0, "x0"), gate(sums, 0, "p0")], "r_sum")], "state")
+    made.append(_switch(helper, state, prefixes[node.output[0]], f"{name}_step", f"{name}.h_out"))
     made.append(helper.make_node("Identity", [cell], [f"{name}.c_out"]))
     made.append(helper.make_node("Identity", [f"{name}.h_out"], [f"{name}.h_all"]))
     info = helper.make_empty_tensor_value_info
-    inputs = [info(f"{name}.{part}") for part in ("h_in", "c_in", "x_t")]
-    outputs = [info(f"{name}.{part}") for part in ("h_out", "c_out", "h_all")]
+    more = {"in": ["xh_t"], "out": ["r_each"]} if resets else {"in": [], "out": []}
+    inputs = [info(f"{name}.{part}") for part in ("h_in", "c_in", "x_t", *more["in"])]
+    outputs = [info(f"{name}.{part}") for part in ("h_out", "c_out", "h_all", *more["out"])]
     return helper.make_graph(made, f"{name}.step", inputs, outputs)
