@@ -39,7 +39,7 @@ WRITTEN = (1980, 1, 1, 0, 0, 0)
 class _Nothing(list[Any]):
     """Rows that nobody keeps."""
 
-    def __iadd__(self, rows: Any) -> _Nothing:
+    def __iadd__(self, rows: Any) -> _Nothing:  # type: ignore[misc]
         return self
 
 
