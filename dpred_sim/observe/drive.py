@@ -20,15 +20,15 @@ INTERVAL_S = 0.25
 """Wall time between two updates of a display at full speed, at least."""
 PACED_INTERVAL_S = 0.1
 """The same while there is time to spare."""
-COST = 1 / 25
+COST = 1 / 40
 """Most of the wall time that a display may take at full speed: a dear one is updated less often."""
-EVENTS = 2048
+EVENTS = 512
 """Events between two looks at the clock: a few milliseconds of work."""
 PACED_EVENTS = 16
 """The same at the start of a paced run, which then adapts."""
 NAP_S = 0.05
 """Longest sleep between two looks at `stop`."""
-LISTEN_S = 0.03
+LISTEN_S = 0.01
 """At full speed, events are gathered for so long before a display is updated."""
 
 STEPS: dict[str, tuple[Unit, bool]] = {

@@ -36,13 +36,6 @@ WRITTEN = (1980, 1, 1, 0, 0, 0)
 """Date of every member: the same run makes the same bytes."""
 
 
-class _Nothing(list[Any]):
-    """Rows that nobody keeps."""
-
-    def __iadd__(self, rows: Any) -> _Nothing:  # type: ignore[misc]
-        return self
-
-
 class Recorder(NullProbe):
     """A probe that writes what it hears to a file; the file appears at `path` when it is closed.
 
@@ -240,12 +233,16 @@ class Recorder(NullProbe):
         """Hear no more: what comes is dropped, so that nothing piles up."""
         self.error = self.error or error
         self.active = False
-        self._rows = {table: _Nothing() for table in TABLES}
-        self._spans, self._counters = self._rows["spans"], self._rows["counters"]
+        # Every row is a full chunk from now on, and thrown away.
+        self._limits = dict.fromkeys(TABLES, 0)
+        self._written["spans"] = -(1 << 62)
+        for rows in self._rows.values():
+            rows.clear()
 
     def _flush(self, table: str) -> None:
         rows, names = self._rows[table], TABLES[table]
-        if not rows:
+        if not rows or self.error is not None:
+            rows.clear()
             return
         kind = np.float64 if table == "counters" else np.int64
         array = np.array(rows, dtype=kind).reshape(-1, len(names))
