@@ -45,6 +45,8 @@ class Display(Protocol):
     """Shows snapshots. It may fail: it is then closed and the run goes on without it."""
 
     wants_events: bool
+    keeps_last: bool
+    """Its last frame stays to be seen, so it must show the end."""
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -283,7 +285,7 @@ class _Driver:
 
     def _show(self, *, final: bool = False) -> None:
         """Update the display when it is time to."""
-        if self.display is None:
+        if self.display is None or (final and not self.display.keeps_last):
             return
         now = self.now()
         full = self.pace.full and self.playing and self.more

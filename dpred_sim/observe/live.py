@@ -28,7 +28,7 @@ class LiveView:
     def __init__(self, heading: Heading, console: Console, *, transient: bool = False) -> None:
         self._frames = Frames(heading)
         self._console = console
-        self._transient = transient
+        self.keeps_last = not transient
         self._open = False
         self._size: Size | None = None
         self._last: tuple[Snapshot, Status] | None = None
@@ -70,7 +70,7 @@ class LiveView:
     def close(self) -> None:
         """Give the terminal back, with the last frame on it unless that is `transient`."""
         self.hide()
-        if self._last is None or self._transient:
+        if self._last is None or not self.keeps_last:
             return
         snapshot, status = self._last
         self._last = None

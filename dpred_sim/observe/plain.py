@@ -18,6 +18,7 @@ class PlainView:
     """
 
     wants_events = False
+    keeps_last = True
     chosen = ()
 
     def __init__(self, stream: TextIO, finished: Callable[[int], Sequence[LayerResult]]) -> None:

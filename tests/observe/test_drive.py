@@ -71,6 +71,7 @@ class FakeKeys:
 @dataclass
 class Recorder:
     wants_events = True
+    keeps_last = True
     chosen: tuple[str, ...] = ()
     shots: list[Snapshot] = field(default_factory=list)
     statuses: list[Status] = field(default_factory=list)
