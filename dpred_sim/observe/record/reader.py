@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -22,6 +22,8 @@ from dpred_sim.observe.record.format import CODES, SCHEMA, TABLES, TIMES, Column
 from dpred_sim.observe.record.selection import Selection
 
 EVERYTHING = Selection()
+KEPT_CHUNKS = 8
+"""Chunks kept decoded, about a megabyte each."""
 
 
 class Span(NamedTuple):
@@ -84,6 +86,8 @@ class Record:
         self.path = Path(path)
         with self._reading("the file"):
             self._zip = zipfile.ZipFile(self.path)
+        # Layers are shorter than chunks: who goes through them, forward and back, reads a chunk many times.
+        self._recent = lru_cache(maxsize=KEPT_CHUNKS)(self._chunk)
         try:
             self.head = self._document("head.json")
             self._check_schema()
@@ -155,7 +159,7 @@ class Record:
         for place, entry in enumerate(self._chunks[table]):
             rows = entry["rows"]
             if not _outside(entry, selection):
-                columns = self._chunk(table, place, rows)
+                columns = dict(self._recent(table, place, rows))
                 columns["number"] = np.arange(first, first + rows, dtype=np.int64)
                 keep = _keep(table, columns, selection, tracks, layers)
                 if keep is None:
