@@ -363,3 +363,24 @@ def test_damage_is_one_clear_error_or_does_not_matter(run, tmp_path):
             refused += 1
             assert "bad.dpred" in str(error)
     assert refused > 100
+
+
+def test_a_pass_names_what_it_waited_for_and_nothing_that_comes_later(tmp_path):
+    topology = load_topology("dpred_stripes_ddr4", set=["nodes.dram.bus=16 bit"])
+    path = tmp_path / "slow.dpred"
+    recorded(path, topology, layers=6)
+    with Record(path) as record:
+        spans = list(record.spans())
+        uses: dict[int, set[int]] = defaultdict(set)
+        for use in record.uses():
+            uses[use.span].add(use.transfer)
+    arrived = {s.transfer: s.end_ps for s in spans if s.component.endswith("_dma") and s.transfer != NO_SPAN}
+    passes = [s for s in spans if s.component == "dispatcher" and s.state == "busy"]
+    waited = [s for s in spans if s.component == "dispatcher" and s.state in ("weights", "activations")]
+    caused = [s for s in waited if s.cause != NO_SPAN]
+    assert len(caused) >= 5
+    for wait in caused:
+        following = min((p for p in passes if p.start_ps >= wait.end_ps), key=lambda p: p.start_ps)
+        assert spans[wait.cause].transfer in uses[following.number]
+    for item in passes:
+        assert all(arrived[transfer] <= item.start_ps for transfer in uses[item.number])
