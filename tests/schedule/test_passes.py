@@ -118,6 +118,33 @@ def test_a_block_too_big_is_cut_to_fewer_filters_then_to_channel_chunks(weight_b
     )
 
 
+@pytest.mark.parametrize("room", [None, 30_000])
+def test_passes_by_channels_release_a_slab_when_they_have_used_it(room):
+    layer = conv(6, filters=80, depth=64)
+    network = Network()
+    network.add(layer)
+    raw = codec("raw")
+    memory = MemoryFormat(codec("dpred"), raw, raw, 1 << 30, True, 64, room)
+    job = prepare(network.nodes[0], design("scnn", accumulators=64, group_passes="separate"), 1, memory)
+    slabs = 1 if room is None else 4
+    assert (job.slabs, len(job.blocks)) == (slabs, 3)
+    assert job.readings(1) == [job.slab(block, n) for block in range(3) for n in range(slabs)]
+    passes = build_passes(job.work, job.shares(1)[0], "filters", 1, PassLimits(cycles=60))
+    assert len(passes) > 3 * slabs
+    for item, after in pairwise([*passes, None]):
+        read = after is None or (item.weights, item.slab) != (after.weights, after.slab)
+        assert item.next_row == (9 if read else 0) and (item.first_row, item.last_row) == (0, 8)
+        ends = after is None or item.weights != after.weights
+        assert item.windows == (72 if ends else 0) and item.outputs_last == item.windows
+        assert item.last_of_sweep == item.weights_done == ends
+    assert sum(item.macs for item in passes) == layer.macs
+    assert sum(item.cycles for item in passes) == job.schedule.total
+    for block in range(3):
+        mine = [item for item in passes if item.weights == block]
+        assert [item.slab for item in mine] == sorted(item.slab for item in mine)
+        assert {item.slab for item in mine} == set(range(slabs))
+
+
 def test_fully_connected_passes_follow_the_channels():
     rng = np.random.default_rng(8)
     layer = Layer.linear("fc", spiky(rng, (1, 700), 16, False), spiky(rng, (30, 700), 16, True))

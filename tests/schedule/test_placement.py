@@ -137,6 +137,22 @@ def test_weights_of_one_tile_and_step_are_what_is_packed():
             place += 1
 
 
+def test_weights_of_a_step_that_takes_all_positions_of_a_channel():
+    """A group of 16 channels has to be there with its first one; the others bring nothing."""
+    rng = np.random.default_rng(10)
+    layer = Layer.conv2d("l", spiky(rng, (6, 6, 48), 16, False), spiky(rng, (20, 3, 2, 48), 16, True))
+    schedule = design("scnn", accumulators=8).schedule(layer)
+    bits = tile_step_bits(schedule, PLAIN)
+    weights = layer.weights.values
+    assert bits.shape == (len(schedule.blocks), 48) == (3, 48)
+    for place, block in enumerate(schedule.blocks):
+        first, last = block.filters
+        for channel in range(48):
+            values = weights[first:last, :, :, channel : channel + 16]
+            expected = packed(values, layer.weights) if channel % 16 == 0 else 0
+            assert bits[place, channel] == expected
+
+
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 @pytest.mark.parametrize("shared", [False, True])
 def test_blocks_hold_every_weight_once_and_room_grows(chunks, shared):
