@@ -361,11 +361,30 @@ def _next_command(request: Request, result: RunResult) -> str:
 
 
 def baseline_for(topology: str, known: Sequence[str]) -> str | None:
-    """The ready-made baseline of the same memory and value width; None for a baseline itself."""
+    """The ready-made baseline of the same memory and value width, or the one that the file names.
+
+    None for a baseline itself.
+    """
+    named = _named_baseline(topology)
+    if named in known:
+        return named
     family = DEFAULT_BASELINE.partition("_")[0]
     fitting = [name for name in known if name.startswith(family) and topology.endswith(name[len(family) :])]
     best = max(fitting, key=len, default=DEFAULT_BASELINE)
     return None if topology.startswith(family) or best not in known else best
+
+
+def _named_baseline(topology: str) -> str | None:
+    """The one that the comment of a ready-made system names, where its peak is not the usual one."""
+    import re
+
+    from dpred_sim.locate import ready_made
+
+    path = ready_made("topologies") / f"{topology}.yaml"
+    if not path.is_file():
+        return None
+    found = re.search(r"baselines? of equal peak (?:is|are) (\w+)", path.read_text(encoding="utf-8"))
+    return found and found[1]
 
 
 def _topology_file(request: Request) -> Path:
