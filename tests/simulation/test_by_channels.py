@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -185,3 +186,29 @@ def test_slabs_of_concatenated_tensors(size, groups):
     changes = ["nodes.tile.accumulators=128", f"nodes.activations.size={size}"]
     result = Simulation(branches(groups), BASES["scnn_ddr4"].with_set(changes)).run()
     assert result.complete
+
+
+def test_two_grids_share_the_passes_of_a_layer(tmp_path):
+    """Each takes every other pass, also where planes come slab by slab."""
+    document = BASES["scnn_ddr4"].to_dict()
+    nodes, links = document["nodes"], document["links"]
+    for name in ("dispatcher", "tile", "weights"):
+        nodes[f"{name}_b"] = dict(nodes[name])
+    for link in list(links):
+        twin = {key: value for key, value in link.items() if key != "name"}
+        for end in ("from", "to"):
+            name = str(twin[end]).split("[")[0]
+            if name in ("dispatcher", "tile", "weights"):
+                twin[end] = str(twin[end]).replace(name, f"{name}_b", 1)
+        if (twin["from"], twin["to"]) != (link["from"], link["to"]):
+            links.append(twin)
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps(document))
+    changes = ["nodes.tile.accumulators=64", "nodes.tile_b.accumulators=64", "nodes.activations.size=20 KiB"]
+    simulation = Simulation(one_layer(conv()), load_topology(path, changes))
+    (job,) = simulation.jobs
+    assert job.slabs > 1 and job.shares(2) == [[0, 2], [1, 3]]
+    (found,) = simulation.run().layers
+    assert found.compute_cycles == found.ideal_cycles < job.schedule.total
+    # Both read the same slabs, so each sweep comes once for the two of them.
+    assert found.traffic["activations"].raw_read_bytes == 2 * 12 * 12 * 64 * 2
