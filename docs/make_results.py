@@ -264,8 +264,8 @@ STUDIES = """
 
 Convolutions, compute only, 16 bits unless the table says otherwise. Weights are pruned to the share of values
 that magnitude pruning leaves in AlexNet (84, 38, 35, 37, 37 %; activations 100, 88, 52, 37, 40 %: Han et al.,
-NIPS'15, table 4): the largest magnitudes stay. For `resnet50_thin` no share is published; 35 % everywhere is
-an assumption, and nothing is trained again.
+NIPS'15, table 4, recalled): the largest magnitudes stay. For `resnet50_thin` no share is
+published; 35 % everywhere is an assumption, and nothing is trained again.
 """
 
 

@@ -16,7 +16,7 @@ from dpred_sim.workload.layer import Layer
 from dpred_sim.workload.workload import Workload
 
 PRUNED_WEIGHTS = {"conv1": 0.84, "conv2": 0.38, "conv3": 0.35, "conv4": 0.37, "conv5": 0.37}
-"""Share of AlexNet's weights left by magnitude pruning: Han et al., NIPS'15, table 4."""
+"""Share of AlexNet's weights left by magnitude pruning: Han et al., NIPS'15, table 4 (recalled)."""
 PRUNED_ACTIVATIONS = {"conv1": 1.0, "conv2": 0.88, "conv3": 0.52, "conv4": 0.37, "conv5": 0.40}
 """Share of the activations that each layer reads that are not zero in the same table."""
 RESNET_DENSITY = 0.35
