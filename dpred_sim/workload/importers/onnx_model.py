@@ -80,6 +80,10 @@ def read_model(path: Path) -> Model:
             found=opset,
             allowed=f"{OLDEST_OPSET} or newer (onnx.version_converter raises it)",
         )
+    # protobuf gives bytes where a name is not UTF-8.
+    for node in _all_nodes(proto.graph):
+        if not all(isinstance(text, str) for text in (node.name, node.op_type, *node.input, *node.output)):
+            raise InputError("not an ONNX model, or a damaged one: a name is not UTF-8", file=path)
     _forbid_sparse(path, proto)
     files = _external_files(onnx, path, proto)
     try:
