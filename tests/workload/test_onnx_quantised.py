@@ -164,6 +164,25 @@ def test_an_asymmetric_tensor_needs_9_bits_relative_to_zero(tmp_path: Path) -> N
     assert narrow.provenance["tensors_in_8_bits"] == 2 and narrow.provenance["tensors_as_stored"] == 1
 
 
+def test_weights_with_a_zero_point_are_stored_less_it(tmp_path: Path) -> None:
+    m = ModelBuilder((1, 3, 4, 4))
+    quantised(m, "x", "xq", INPUT_STEP)
+    m.constant("w", m.rng.integers(0, 240, (4, 3, 1, 1)), np.uint8)
+    m.constant("w_s", 0.01)
+    m.constant("w_z", 120, np.uint8)
+    m.node("Conv", [real(m, "xq", "xr", "xq"), real(m, "w", "wr", "w")], "out")
+    path = m.save(tmp_path / "m.onnx")
+    x = save_input(tmp_path / "x.npy", (1, 3, 4, 4))
+    layer = loaded(path, x, bits=8, rule="profiled")[0].network.nodes[0].layer
+    assert layer.weights is not None
+    assert np.array_equal(
+        layer.weights.load().values, m.constants["w"].transpose(0, 2, 3, 1).astype(int) - 120
+    )
+    found = captured(path, x).read("activations/n_out")
+    (wanted,) = reference(path, np.load(x), ["out"])
+    assert np.allclose(found, wanted[0].transpose(1, 2, 0), atol=1e-5)
+
+
 def test_products_of_integers_that_are_quantised_as_they_come(tmp_path: Path) -> None:
     """DynamicQuantizeLinear and MatMulInteger, as onnxruntime's dynamic quantisation writes them."""
     m = ModelBuilder((1, 6, 16))
