@@ -96,14 +96,14 @@ class QuantisedChannels:
     """A tensor, and the real value of one integer step in each channel of `axis`, (channels,)."""
 
     tensor: Tensor
-    scales: NDArray[np.float64]
+    scale: NDArray[np.float64]
     axis: int
 
     def dequantise(self) -> NDArray[np.float64]:
         """The real values that the integers stand for."""
         shape = [1] * len(self.tensor.shape)
         shape[self.axis] = -1
-        return self.tensor.values * self.scales.reshape(shape)
+        return self.tensor.values * self.scale.reshape(shape)
 
 
 def quantise_8bit_channels(

@@ -75,11 +75,12 @@ def format_about(
     """
     about["quantise"] = rule
     how = f"{bits} bits, {rule.replace('_', ' ')}"
-    if rule != "profiled":
+    name, comma, options = rule.partition(",")
+    if name.strip() != "profiled":
         return None, how
     if place is None:
-        about["quantise"] = "full_range"
-        return None, f"{bits} bits, full range of each tensor (no {missing})"
+        about["quantise"] = f"full_range{comma}{options}"
+        return None, f"{bits} bits, full range of each tensor (no {missing}){comma}{options}"
     profile = read_profile(place)
     if profile.model_sha256 != model_sha256:
         raise InputError(
@@ -91,7 +92,7 @@ def format_about(
         )
     about["profile"] = profile_about(place, profile)
     what = "ranges" if bits == 8 else "precisions"
-    return profile, f"{bits} bits, {what} of {place.name}"
+    return profile, f"{bits} bits, {what} of {place.name}{comma}{options}"
 
 
 def profile_about(path: Path, profile: Profile) -> dict[str, Any]:

@@ -19,13 +19,20 @@ from numpy.typing import NDArray
 
 from dpred_sim.cache import cache_folder
 from dpred_sim.errors import InputError, nearest
-from dpred_sim.values.quantise import Quantised, quantise_8bit, quantise_fixed
+from dpred_sim.values.quantise import (
+    Quantised,
+    QuantisedChannels,
+    quantise_8bit,
+    quantise_8bit_channels,
+    quantise_fixed,
+)
 from dpred_sim.values.tensor import LazyTensor, Tensor, TensorSource
 from dpred_sim.workload.capture import Arrays, Captured, InMemory, key_of
 from dpred_sim.workload.layer import Layer, Pool
 from dpred_sim.workload.network import INPUT, Network, Part, Reset
 from dpred_sim.workload.profile import Format, Profile, profile_about
 from dpred_sim.workload.record import DAMAGED, open_record, write_record
+from dpred_sim.workload.rules import Rule, parse_rule
 from dpred_sim.workload.workload import Workload
 
 RULES = ("profiled", "full_range", "common")
@@ -34,7 +41,8 @@ RULES = ("profiled", "full_range", "common")
 `profiled`: precision and range of a profile (at 8 bits its range alone); without a profile as
 `full_range`. `full_range`: all `bits` for the range of each tensor over all inputs. `common`: at 16
 bits one fixed-point format for all weights and one for all activations; at 8 bits as `full_range`.
-What the model itself stores in 8 bits stays as it is, at 8 bits and with `profiled`.
+What the model itself stores in 8 bits stays as it is, at 8 bits and with `profiled`. Options behind a
+comma prune weights first, or give them a scale for each filter: see `rules`.
 """
 
 QUANTISED = 3
@@ -54,12 +62,9 @@ __all__ = [
 ]
 
 
-def check_rule(rule: str) -> None:
-    """Raise InputError for an unknown rule."""
-    if rule not in RULES:
-        raise InputError(
-            f"unknown quantisation{nearest(rule, RULES)}", field="quantise", found=rule, allowed=RULES
-        )
+def check_rule(rule: str, bits: int | None = None) -> None:
+    """Raise InputError for an unknown rule, or options behind it that `rules.parse_rule` refuses."""
+    parse_rule(rule, RULES, bits)
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,16 @@ class Values:
     provenance: Mapping[str, Any]
 
     @property
+    def parsed(self) -> Rule:
+        """The rule with its options."""
+        return parse_rule(self.rule, RULES, self.bits)
+
+    @property
     def key(self) -> str:
         """SHA-256 of all that decides the integers."""
-        profile = self.profile.to_dict() if self.profile is not None and self.rule == "profiled" else None
+        profile = (
+            self.profile.to_dict() if self.profile is not None and self.parsed.name == "profiled" else None
+        )
         formats = None if profile is None else [profile[kind] for kind in KINDS]
         return key_of([self.subject.key, QUANTISED, self.bits, self.rule, formats])
 
@@ -107,7 +119,7 @@ def integers(values: Values) -> Arrays:
     a tensor's values that is out of its format's range), and `signed`, `precision` and `scale` of every
     tensor. Errors are those of `real_workload`.
     """
-    check_rule(values.rule)
+    check_rule(values.rule, values.bits)
     return _cached(values) or _quantise(values)
 
 
@@ -128,14 +140,19 @@ def _quantise(values: Values) -> Arrays:
     description.update(key=values.key, bits=values.bits, rule=values.rule)
     arrays: dict[str, NDArray[Any]] = {}
     most = 0.0
-    joins = _joins(description)
+    joins, rule = _joins(description), values.parsed
     for kind in KINDS:
         for name, about in description[kind].items():
             array = captured.read(f"{kind}/{name}")
+            if kind == "weights":
+                array = rule.prepared(array, name)
+            made: Quantised | QuantisedChannels | None
             made = as_stored(array, about, values.bits) if _keeps(values, about) else None
             if made is not None:
                 about["as_stored"] = True
                 limit = np.inf
+            elif kind == "weights" and rule.per_channel:
+                made, limit = quantise_8bit_channels(array, name=name), np.inf
             else:
                 fmt = _joined_format(values, description, kind, name, joins.get(name, (name,)))
                 made, limit = quantise(array, fmt, values.bits, name), fmt.limit
@@ -143,7 +160,7 @@ def _quantise(values: Values) -> Arrays:
             about.update(
                 signed=made.tensor.signed,
                 precision=made.tensor.precision,
-                scale=about["native"]["scale"] if about.get("as_stored") else made.scale,
+                scale=about["native"]["scale"] if about.get("as_stored") else np.asarray(made.scale).tolist(),
             )
             most = max(most, _saturated(array, limit, made))
     description["most_saturated"] = most
@@ -156,7 +173,7 @@ def _quantise(values: Values) -> Arrays:
 
 def _keeps(values: Values, about: Mapping[str, Any]) -> bool:
     """Whether a tensor that the model stores in 8 bits stays as it is."""
-    return "native" in about and (values.bits == 8 or values.rule == "profiled")
+    return "native" in about and (values.bits == 8 or values.parsed.name == "profiled")
 
 
 def as_stored(array: NDArray[Any], about: Mapping[str, Any], bits: int) -> Quantised | None:
@@ -191,7 +208,7 @@ def quantise(array: NDArray[Any], fmt: Format, bits: int, name: str) -> Quantise
 
 def _format(values: Values, description: Mapping[str, Any], kind: str, name: str) -> Format:
     """The format of a tensor by the rule."""
-    if values.rule == "profiled" and values.profile is not None:
+    if values.parsed.name == "profiled" and values.profile is not None:
         formats = values.profile.activations if kind == "activations" else values.profile.weights
         if name not in formats:
             raise InputError(
@@ -202,7 +219,7 @@ def _format(values: Values, description: Mapping[str, Any], kind: str, name: str
         return formats[name]
     about = description[kind][name]
     signed, limit = about["low"] < 0, max(abs(about["low"]), abs(about["high"]))
-    if values.rule == "common" and values.bits == 16:
+    if values.parsed.name == "common" and values.bits == 16:
         everything = description[kind].values()
         limit = max(max(abs(other["low"]), abs(other["high"])) for other in everything)
         # One step for all: a non-negative tensor gives up the bit of the sign.
@@ -232,7 +249,7 @@ def _joined_format(
     if kind == "weights" or len(group) == 1:
         return own
     formats = [_format(values, description, kind, other) for other in group]
-    if values.bits == 16 and values.rule == "profiled" and values.profile is not None:
+    if values.bits == 16 and values.parsed.name == "profiled" and values.profile is not None:
         steps = [quantise(np.zeros(1), fmt, values.bits, name).scale for fmt in formats]
         more = round(np.log2(quantise(np.zeros(1), own, values.bits, name).scale / min(steps)))
         return replace(own, precision=min(values.bits, own.precision + more))
@@ -240,7 +257,7 @@ def _joined_format(
     return Format(max(fmt.precision for fmt in formats), signed, limit)
 
 
-def _saturated(array: NDArray[Any], limit: float, made: Quantised) -> float:
+def _saturated(array: NDArray[Any], limit: float, made: Quantised | QuantisedChannels) -> float:
     """The share of values outside the format's range: an input may exceed what was calibrated."""
     low = -limit if made.tensor.signed else 0.0
     return float(((array > limit) | (array < low)).mean())

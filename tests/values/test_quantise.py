@@ -214,11 +214,11 @@ def test_a_scale_for_each_channel_is_quantising_channel_by_channel(array: np.nda
         channel = np.take(array, [index], axis)
         alone = quantise_8bit(channel, signed=signed)
         assert np.array_equal(np.take(made.tensor.values, [index], axis), alone.tensor.values)
-        assert made.scales[index] == alone.scale
+        assert made.scale[index] == alone.scale
     error = np.abs(made.dequantise() - array)
     shape = [1] * array.ndim
     shape[axis] = -1
-    assert (error <= made.scales.reshape(shape) * 0.5000001).all()
+    assert (error <= made.scale.reshape(shape) * 0.5000001).all()
 
 
 def test_every_channel_fills_its_range() -> None:
