@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dpred_sim.components.dram.activates import ActivateWindow
-from dpred_sim.components.dram.controller import BANK_QUEUE, QUEUE
 from dpred_sim.components.dram.databus import DataBus
 from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
@@ -36,9 +35,7 @@ class BankedModel:
         mapping: str | None = None,
         page: str = "open",
         refresh: str = "all_bank",
-        queue: int = QUEUE + 2 * BANK_QUEUE,
     ) -> None:
-        self.queue = queue
         self.standard = standard
         self.bus_bits = bus_bits
         self.burst_bytes = standard.burst_bytes(bus_bits)
@@ -74,6 +71,8 @@ class BankedModel:
         self._counters = Statistics()
         self._start = self._first = 0
         self._opened = (0, 0)
+        self.issue = 0
+        """Clock of the first column command of the piece placed last."""
 
     def _refresh_shape(self, refresh: str) -> None:
         """Units that are refreshed together (ranks or banks), when each is due next, how long it takes."""
@@ -94,11 +93,29 @@ class BankedModel:
 
     def serve(self, now_ps: int, address: int, size_bytes: int, write: bool) -> Served:
         """Serve one request; see model.ChannelModel."""
+        arrival = self.clock(now_ps)
+        row, pieces = self.take(address, size_bytes, write)
+        start = first = _FOREVER
+        end = 0
+        for piece in pieces:
+            end = max(end, self.place(piece, row + piece.row, arrival, write))
+            start, first = min(start, self._start), min(first, self._first)
+        return Served(self.to_ps(start), self.to_ps(first), self.to_ps(end))
+
+    def clock(self, now_ps: int) -> int:
+        """The first clock at or after a time."""
         tck = self._tck_ps
         if tck:
-            arrival = -(-now_ps // tck)
-        else:
-            arrival = -(-now_ps * self._denominator // self._numerator)
+            return -(-now_ps // tck)
+        return -(-now_ps * self._denominator // self._numerator)
+
+    def to_ps(self, clock: int) -> int:
+        """The time of a clock, rounded up."""
+        tck = self._tck_ps
+        return clock * tck if tck else -(-clock * self._numerator // self._denominator)
+
+    def take(self, address: int, size_bytes: int, write: bool) -> tuple[int, tuple[Piece, ...]]:
+        """Count a request and cut it: the number to add to the rows, and the pieces to `place`."""
         burst = address // self.burst_bytes
         bursts = (address + size_bytes - 1) // self.burst_bytes - burst + 1
         counters = self._counters
@@ -111,32 +128,17 @@ class BankedModel:
             counters.read_bytes += size_bytes
             counters.read_requests += 1
             counters.read_bursts += bursts
-        row, pieces = self._cutter.cut(burst, bursts)
-        self._start = self._first = _FOREVER
-        end = 0
-        for piece in pieces:
-            piece_end = self._serve_piece(piece, row + piece.row, arrival, write)
-            if piece_end > end:
-                end = piece_end
-        if tck:
-            return Served(self._start * tck, self._first * tck, end * tck)
-        return Served(self._to_ps(self._start), self._to_ps(self._first), self._to_ps(end))
+        return self._cutter.cut(burst, bursts)
 
-    def _to_ps(self, clocks: int) -> int:
-        return -(-clocks * self._numerator // self._denominator)
-
-    def _serve_piece(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
-        """Open the banks and place the bursts; returns the clock at which the last one ends."""
+    def place(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
+        """Open the banks for a piece and place its bursts; returns the clock at which the last one ends."""
         timing, bus, rank = self._timing, self._bus, piece.rank
         latency = timing.CWL if write else timing.CL
         left = piece.bursts
         end = 0
-        if not piece.interleaved and write is self._write:
-            # bursts of one bank do not fill the bus alone, so how far the queues reach decides: the
-            # transaction queue, that bank's and the one before
-            entry = bus.left_at_most(max(0, self.queue - left))
-            if entry:
-                arrival = max(arrival, bus.anchor + entry - latency)
+        if piece.parts and self._staggers(piece, row, latency):
+            return self._place_parts(piece, row, arrival, write)
+        self._start = self._first = _FOREVER
         while left:
             unit = self._next_unit(piece) if self._per_bank else rank
             if arrival >= self._due[unit]:
@@ -174,7 +176,9 @@ class BankedModel:
                     self._explain(horizon, first, arrival + latency, window, unit)
                 if not piece.interleaved:
                     bus.gaps.append((max(horizon, first), bus.horizon, "column_spacing"))
-            self._first = min(self._first, bus.anchor + first)
+            if bus.anchor + first < self._first:
+                self._first = bus.anchor + first
+                self.issue = self._first - latency
             end = bus.anchor + stop - bus.width + timing.nBL
             self._close(piece, end, write)
             self._count(left - rest)
@@ -183,6 +187,27 @@ class BankedModel:
                 self._refresh(unit, arrival)
         if self._slot > timing.nBL:
             self._losses["column_spacing"] += piece.bursts * (self._slot - timing.nBL)
+        return end
+
+    def _staggers(self, piece: Piece, row: int, latency: int) -> bool:
+        """Whether the banks of an interleaved piece drift apart.
+
+        They do when the data bus would run dry before a bank has changed its row: banks that are ready
+        sooner do not wait for it, and from then on one changes its row while others use the bus.
+        """
+        bank = piece.shares[0].bank
+        if self._row[bank] == row or self._row[bank] < 0:
+            return False
+        timing = self._timing
+        return self._precharge_ok[bank] + timing.tRP + timing.tRCDRD + latency > self._bus.end
+
+    def _place_parts(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
+        start = first = issue = _FOREVER
+        end = 0
+        for part in piece.parts:
+            end = max(end, self.place(part, row, arrival, write))
+            start, first, issue = min(start, self._start), min(first, self._first), min(issue, self.issue)
+        self._start, self._first, self.issue = start, first, issue
         return end
 
     def _open(self, piece: Piece, row: int, arrival: int, write: bool, left: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from typing import Any
 
-from dpred_sim.components.dram.controller import BANK_QUEUE, Controller, Request, make_controller
+from dpred_sim.components.dram.controller import Controller, Request, make_controller
 from dpred_sim.components.dram.model import ChannelModel, make_model
 from dpred_sim.components.dram.patterns import Access
 from dpred_sim.components.dram.standard import Standard
@@ -80,7 +80,6 @@ def run(
         if queue is not None:
             model_options["queue"] = queue
     elif level == "banked" and queue is not None:
-        model_options["queue"] = queue + 2 * BANK_QUEUE
         controller_options = {"queue": queue}
     model = make_model(
         standard, bus_bits, level, mapping=mapping, page=page, refresh=refresh, **model_options

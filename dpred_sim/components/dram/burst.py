@@ -96,8 +96,10 @@ class BurstModel:
         """Serve one request alone; see model.ChannelModel."""
         schedule = self._schedule
         job = self._enter(now_ps, Request(now_ps, address, size_bytes, write))
+        schedule.flush = True
         while schedule.pending:
             schedule.run(schedule.next)
+        schedule.flush = False
         schedule.done.clear()
         return Served(self._to_ps(job.start), self._to_ps(job.first), self._to_ps(job.end))
 

@@ -159,4 +159,10 @@ def make_controller(model: ChannelModel, **options: Any) -> Controller:
 
         assert isinstance(model, BurstModel)
         return model
+    if model.level == "banked":
+        from dpred_sim.components.dram.banked import BankedModel
+        from dpred_sim.components.dram.queues import QueueController
+
+        assert isinstance(model, BankedModel)
+        return QueueController(model, **options)
     return RequestController(model, **options)

@@ -81,6 +81,12 @@ class FirstReady:
         """Length of the waiting queue in which no burst found room with its bank; -1: not known."""
         self._draining = 0
         self._writing = False
+        timing = standard.timing
+        self._patience = timing.CWL + timing.nBL + timing.tWTR_L + timing.tRP + timing.tRCDRD
+        self._busy_until = 0
+        """When the last burst came or was issued."""
+        self.flush = False
+        """Nothing else comes: the few writes held need not wait for more."""
         self._turn = 0
         self._clock = 0
         self.next = 0
@@ -132,8 +138,8 @@ class FirstReady:
         """Schedule up to and including a clock."""
         while self.pending and self.next <= until:
             clock = self.next
-            moved = self._let_in(clock)
             self._soonest = NEVER
+            moved = self._let_in(clock)
             issued = self._step(clock)
             self._clock = clock + 1
             self.next = clock + 1 if moved or issued else max(clock + 1, self._soonest)
@@ -148,6 +154,7 @@ class FirstReady:
                 burst.job.start = NEVER
                 burst.job.accepted = clock
             inside[burst.write] += 1
+            self._busy_until = clock
             moved = True
             if self.bank_queue:
                 self._waiting[burst.write].append(burst)
@@ -155,19 +162,16 @@ class FirstReady:
                 self._queues[burst.bank].append(burst)
                 self._touch(burst.bank)
         if self.bank_queue:
-            return self._to_bank() or moved
+            return self._to_bank(clock) or moved
         self._choose_direction()
         return moved
 
-    def _to_bank(self) -> bool:
+    def _to_bank(self, clock: int) -> bool:
         """Move one burst to the queue of its bank."""
         reads, writes = self._waiting
-        if writes and not self._draining:
-            idle = self._with_banks == 0
-            few = len(writes) <= self.queue // 4
-            if len(writes) >= self.queue or (idle and not few) or (idle and not reads):
-                self._draining = len(writes)
-                self._stuck = -1
+        if writes and not self._draining and self._drain(clock, len(reads), len(writes)):
+            self._draining = len(writes)
+            self._stuck = -1
         waiting = writes if self._draining else reads
         if len(waiting) == self._stuck:
             return False
@@ -185,6 +189,25 @@ class FirstReady:
                     self._stuck = -1
                 return True
         self._stuck = len(waiting)
+        return False
+
+    def _drain(self, clock: int, reads: int, writes: int) -> bool:
+        """Whether the writes held are to be moved: all there is room for, or many and the banks idle.
+
+        A few wait for more until the channel has stood idle as long as a read would lose to them.
+        """
+        if writes >= self.queue:
+            return True
+        if self._with_banks:
+            return False
+        if writes > self.queue // 4:
+            return True
+        if reads:
+            return False
+        patient = self._busy_until + self._patience
+        if clock >= patient or self.flush:
+            return True
+        self._soonest = min(self._soonest, patient)
         return False
 
     def _touch(self, bank: int) -> None:
@@ -330,6 +353,7 @@ class FirstReady:
         if start > self._bus_end:
             self._explain(bank, burst, start)
         banks.column(bank, burst.write, clock)
+        self._busy_until = clock
         self._bus_end = start + timing.nBL
         self._last = burst
         queue = self._queues[bank]

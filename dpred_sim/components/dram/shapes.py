@@ -14,6 +14,7 @@ _REMEMBERED = 1 << 15
 _MAX_RUN = 4
 STEP = 8
 """Bursts of one bank that enter the queue at a time."""
+MAX_PIECE = 32
 
 
 class Share(NamedTuple):
@@ -39,6 +40,8 @@ class Piece(NamedTuple):
     interleaved: bool
     """The bank groups take turns closely enough for the data bus to be full."""
     shares: tuple[Share, ...]
+    parts: tuple[Piece, ...] = ()
+    """The same bank by bank, of an interleaved piece."""
 
 
 class Cutter:
@@ -83,7 +86,9 @@ class Cutter:
         pieces: list[Piece] = []
         for row, rank, banks in runs:
             if self._interleaved(banks):
-                pieces.append(_piece(row, rank, banks, True))
+                step = min(STEP * len(set(banks)), MAX_PIECE)
+                for start in range(0, len(banks), step):
+                    pieces.append(_piece(row, rank, banks[start : start + step], True))
                 continue
             for part in _split(banks):
                 for start in range(0, len(part), STEP):
@@ -125,4 +130,7 @@ def _piece(row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool)
     shares = tuple(
         Share(item[0], item[1], count[item], first[item], total - 1 - last[item]) for item in first
     )
-    return Piece(row, rank, total, interleaved, shares)
+    parts: tuple[Piece, ...] = ()
+    if interleaved and len(shares) > 1:
+        parts = tuple(_piece(row, rank, [share[:2]] * share.bursts, False) for share in shares)
+    return Piece(row, rank, total, interleaved, shares, parts)

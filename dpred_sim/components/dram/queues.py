@@ -1,0 +1,299 @@
+"""Queues before the `banked` level: what a transaction queue and one queue a bank make of requests.
+
+Requests come through one port, in order. Reads enter a transaction queue, writes a write buffer, of
+`queue` bursts each; who finds his queue full waits at the port, and everybody behind him. From the
+queues, chunks (at most `bank_queue` bursts of a bank, see shapes.py) move to their banks as soon as there is
+room, also past others. Writes stay until their buffer is full (or a few more than a quarter of it are held
+and the banks idle); then all of them move before any further read, so that a batch may break into a run
+of reads. A few writes are left to wait until the channel has stood idle as long as a read would lose to them.
+
+Nothing of this takes events: a chunk is handed to the model ahead of time, with the clock at which it moves,
+as soon as its place in the order is known and no more than `window_bytes` are under way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+
+from dpred_sim.components.dram.banked import BankedModel
+from dpred_sim.components.dram.controller import QUEUE, Request
+from dpred_sim.components.dram.shapes import STEP, Piece
+from dpred_sim.errors import InputError
+
+
+_NEVER = 1 << 62
+
+
+class _Chunk:
+    """A piece of a request on its way to its banks."""
+
+    __slots__ = ("bursts", "clock", "piece", "request", "row")
+
+    def __init__(self, request: Request, piece: Piece, row: int, clock: int) -> None:
+        self.request = request
+        self.piece = piece
+        self.row = row
+        self.bursts = piece.bursts
+        self.clock = clock
+        """Arrival; then acceptance; then when it moves to its banks."""
+
+
+class _Queue:
+    """Chunks of one direction between port and banks.
+
+    `leaving` holds those that were handed over ahead of time and are still here: from when to when they
+    move, how many.
+    """
+
+    __slots__ = ("bursts", "chunks", "leaving", "leaving_bursts", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.chunks: list[_Chunk] = []
+        self.bursts = 0
+        self.leaving: list[tuple[int, int, int]] = []
+        self.leaving_bursts = 0
+
+    def accept(self, chunk: _Chunk, clock: int) -> int:
+        """Let a chunk in from a clock on, as soon as there is room.
+
+        Returns when all of it is in, or -1: not known yet.
+        """
+        if self.bursts >= self.size:
+            return -1
+        leaving = self.leaving
+        while leaving and leaving[0][0] <= clock:
+            self.leaving_bursts -= heappop(leaving)[2]
+        end = clock + chunk.bursts
+        while leaving and self.bursts + self.leaving_bursts >= self.size:
+            clock, left, bursts = heappop(leaving)
+            self.leaving_bursts -= bursts
+            end = max(left, clock + chunk.bursts)
+        chunk.clock = clock
+        self.chunks.append(chunk)
+        self.bursts += chunk.bursts
+        return end
+
+    def leave(self, chunk: _Chunk, clock: int, end: int) -> None:
+        """A chunk moves on from a clock on, all of it by `end`."""
+        self.chunks.remove(chunk)
+        self.bursts -= chunk.bursts
+        heappush(self.leaving, (clock, end, chunk.bursts))
+        self.leaving_bursts += chunk.bursts
+        chunk.clock = clock
+
+
+class QueueController:
+    """Queues before one channel at the `banked` level; see controller.Controller. Times inside are clocks."""
+
+    def __init__(
+        self,
+        model: BankedModel,
+        *,
+        queue: int = QUEUE,
+        window_bytes: int | None = None,
+        write_high_bytes: int | None = None,
+        write_low_bytes: int | None = None,
+    ) -> None:
+        burst, standard, timing = model.burst_bytes, model.standard, model.standard.timing
+        banks = standard.banks * standard.ranks
+        self.model = model
+        self.queue = queue
+        self.window_bytes = (queue + STEP * banks) * burst if window_bytes is None else window_bytes
+        self.write_high_bytes = queue * burst if write_high_bytes is None else write_high_bytes
+        self.write_low_bytes = 0 if write_low_bytes is None else write_low_bytes
+        if self.window_bytes < 1:
+            raise InputError("the window must hold something", field="window", found=self.window_bytes)
+        if not 0 <= self.write_low_bytes <= self.write_high_bytes:
+            raise InputError("the low watermark is above the high one", field="write_low")
+        self._low = self.write_low_bytes // burst
+        self._patience = timing.CWL + timing.nBL + timing.tWTR_L + timing.tRP + timing.tRCDRD
+        self._port: deque[_Chunk] = deque()
+        self._reads = _Queue(queue)
+        self._writes = _Queue(max(1, self.write_high_bytes // burst))
+        self._accept_at = 0
+        self._draining = 0
+        """Bursts that the present batch of writes is still to move."""
+        self._floor = 0
+        """Nothing moves before: reads wait for a batch, a batch for its start."""
+        self._writing = False
+        """Direction of the data bus."""
+        self._pending: list[_Chunk] = []
+        """With their banks, in order, but against the direction of the bus or behind such."""
+        self._pending_bursts = [0] * banks
+        self._room_at = [0] * banks
+        self._since_room = [0] * banks
+        self._pace = 0
+        self._latency = (timing.CL + timing.nBL, timing.CWL + timing.nBL)
+        self._last_issue = 0
+        self._active = 0
+        """When the last request came."""
+        self._left: dict[Request, int] = {}
+        self._under_way: list[tuple[int, int, int]] = []
+        self._under_way_bytes = 0
+        self._ending = 0
+        """Under way with a completion to come, which is when `advance` is called again."""
+        self._wake: int | None = None
+        self._done: list[Request] = []
+
+    @property
+    def waiting(self) -> int:
+        """Requests not yet handed over as a whole."""
+        return len(self._left)
+
+    def submit(self, now_ps: int, request: Request) -> None:
+        """Queue a request."""
+        model = self.model
+        clock = model.clock(now_ps)
+        row, pieces = model.take(request.address, request.size_bytes, request.write)
+        request.end_ps = 0
+        self._left[request] = len(pieces)
+        for piece in pieces:
+            self._port.append(_Chunk(request, piece, row + piece.row, clock))
+        if clock > self._active:
+            self._active = clock
+
+    def advance(self, now_ps: int) -> list[Request]:
+        """Hand over what fits in the window; returns the requests handed over whole, with `end_ps`."""
+        under_way = self._under_way
+        while under_way and under_way[0][0] <= now_ps:
+            _, size, last = heappop(under_way)
+            self._under_way_bytes -= size
+            self._ending -= last
+        self._wake = None
+        self._done = []
+        now = self.model.clock(now_ps)
+        while self._under_way_bytes < self.window_bytes or not self._ending:
+            self._accept()
+            if not self._draining and self._writes.bursts and self._batch(now):
+                # the last of them has come through the port, a burst a clock
+                start = max(self._floor, self._accept_at)
+                while self._move(self._reads, start):
+                    pass
+                self._draining = self._writes.bursts
+                self._floor = start
+            if not self._move(self._writes if self._draining else self._reads) and not self._turn():
+                break
+        return self._done
+
+    def _accept(self) -> None:
+        """Let chunks through the port while their queues have room."""
+        port = self._port
+        while port:
+            chunk = port[0]
+            queue = self._writes if chunk.request.write else self._reads
+            end = queue.accept(chunk, max(chunk.clock, self._accept_at))
+            if end < 0:
+                return
+            self._accept_at = end
+            port.popleft()
+
+    def _batch(self, now: int) -> bool:
+        """Whether the writes held are to be moved; notes when to look again."""
+        writes = self._writes
+        if writes.bursts >= writes.size:
+            return True
+        if self._reads.chunks or self._port or self._pending:
+            return False
+        if writes.bursts > self.queue // 4:
+            at = self._last_issue
+        else:
+            at = max(self._last_issue, self._active) + self._patience
+        if at <= now:
+            return True
+        self._wake = at
+        return False
+
+    def _move(self, queue: _Queue, until: int = _NEVER) -> bool:
+        """Let that chunk of a queue move to its banks that can do so first.
+
+        Returns whether one can before `until`.
+        """
+        room_at, pending_bursts = self._room_at, self._pending_bursts
+        best: _Chunk | None = None
+        first = until
+        behind = False
+        for chunk in queue.chunks:
+            moves = max(chunk.clock, self._floor)
+            waits = False
+            for share in chunk.piece.shares:
+                bank = share.bank
+                if room_at[bank] > moves:
+                    moves = room_at[bank]
+                if pending_bursts[bank]:
+                    waits = True
+                    if pending_bursts[bank] >= STEP:
+                        moves = _NEVER
+            if moves < first:
+                first, best, behind = moves, chunk, waits
+        if best is None:
+            return False
+        # bank by bank at the pace at which bursts before leave them, else one a clock
+        pace = self._pace if first == room_at[best.piece.shares[0].bank] else best.bursts
+        queue.leave(best, first, first + pace)
+        if self._draining:
+            self._draining -= best.bursts
+            if self._draining <= 0:
+                self._draining = 0
+                self._floor = first
+        if behind or best.request.write is not self._writing:
+            self._pending.append(best)
+            for share in best.piece.shares:
+                pending_bursts[share.bank] += share.bursts
+        else:
+            self._hand_over(best)
+        return True
+
+    def _turn(self) -> bool:
+        """Turn the data bus if something waits for that; returns whether it did."""
+        if not self._pending:
+            return False
+        self._writing = not self._writing
+        kept: list[_Chunk] = []
+        blocked: set[int] = set()
+        for chunk in self._pending:
+            banks = [share.bank for share in chunk.piece.shares]
+            if chunk.request.write is not self._writing or not blocked.isdisjoint(banks):
+                blocked.update(banks)
+                kept.append(chunk)
+                continue
+            for share in chunk.piece.shares:
+                self._pending_bursts[share.bank] -= share.bursts
+            self._hand_over(chunk)
+        self._pending = kept
+        return True
+
+    def _hand_over(self, chunk: _Chunk) -> None:
+        """Give a chunk to the model."""
+        model, request = self.model, chunk.request
+        end = model.place(chunk.piece, chunk.row, chunk.clock, request.write)
+        issue = model.issue
+        self._pace = end - self._latency[request.write] - issue
+        if issue > self._last_issue:
+            self._last_issue = issue
+        for share in chunk.piece.shares:
+            bank = share.bank
+            held = self._since_room[bank] + share.bursts
+            if held >= STEP:
+                self._room_at[bank] = issue
+                held = 0
+            self._since_room[bank] = held
+        end_ps = model.to_ps(end)
+        size = chunk.bursts * model.burst_bytes
+        if end_ps > request.end_ps:
+            request.end_ps = end_ps
+        left = self._left[request] - 1
+        heappush(self._under_way, (end_ps if left else request.end_ps, size, not left))
+        self._under_way_bytes += size
+        if left:
+            self._left[request] = left
+        else:
+            del self._left[request]
+            self._ending += 1
+            request.accepted_ps = max(request.arrival_ps, model.to_ps(chunk.clock))
+            self._done.append(request)
+
+    def wake_ps(self) -> int | None:
+        """When writes that are held are looked at again."""
+        return None if self._wake is None else self.model.to_ps(self._wake)
