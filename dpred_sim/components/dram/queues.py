@@ -236,7 +236,7 @@ class QueueController:
             self._draining -= best.bursts
             if self._draining <= 0:
                 self._draining = 0
-                self._floor = first
+                self._floor = first + pace
         if behind or best.request.write is not self._writing:
             self._pending.append(best)
             for share in best.piece.shares:
