@@ -71,6 +71,8 @@ class BankedModel:
         self._counters = Statistics()
         self._start = self._first = 0
         self._opened = (0, 0)
+        self._beside = False
+        """Bursts of other bank groups go beside the piece that is placed."""
         self.issue = 0
         """Clock of the first column command of the piece placed last."""
 
@@ -164,10 +166,7 @@ class BankedModel:
             if piece.interleaved:
                 first, stop, rest = bus.fill(start, left, room)
             else:
-                if self._uneven:
-                    # next to other data, bursts of two groups alternate: tCCD_L becomes whole slots
-                    bus.spacing = self._spacing(write, beside=bool(bus.taken >> start))
-                first, stop, rest = bus.train(start, left, piece.shares[0].group, room)
+                first, stop, rest = self._train(start, left, piece.shares[0].group, room, write)
             if first < 0:
                 self._refresh(unit, arrival)
                 continue
@@ -204,9 +203,11 @@ class BankedModel:
     def _place_parts(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
         start = first = issue = _FOREVER
         end = 0
+        self._beside = True
         for part in piece.parts:
             end = max(end, self.place(part, row, arrival, write))
             start, first, issue = min(start, self._start), min(first, self._first), min(issue, self.issue)
+        self._beside = False
         self._start, self._first, self.issue = start, first, issue
         return end
 
@@ -331,6 +332,22 @@ class BankedModel:
         if rest:
             self._split(rest, end + idle + turn, 0, unit)
         return max(ready, anchor)
+
+    def _train(
+        self, start: int, bursts: int, group: int, limit: int, write: bool
+    ) -> tuple[int, int, int]:
+        """Place bursts of one bank group; see DataBus.fill."""
+        bus = self._bus
+        if not self._uneven:
+            return bus.train(start, bursts, group, limit)
+        first, end, left = bus.squeeze(start, bursts, group, limit)
+        if left:
+            # next to other data, bursts of two groups alternate: tCCD_L becomes whole slots
+            bus.spacing = self._spacing(write, beside=self._beside)
+            after, stop, left = bus.train(max(start, end), left, group, limit)
+            if after >= 0:
+                first, end = (after if first < 0 else first), stop
+        return first, end, left
 
     def _spacing(self, write: bool, beside: bool) -> int:
         """Clocks between bursts of one bank group, alone or beside others on the bus."""

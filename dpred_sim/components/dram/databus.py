@@ -175,6 +175,33 @@ class DataBus:
             self.horizon = end
         return first, end, bursts
 
+    def squeeze(self, start: int, bursts: int, group: int, limit: int) -> tuple[int, int, int]:
+        """As `fill`, into what is free below the horizon, in pieces if need be.
+
+        Where bursts of one group are no whole number of slots apart, those of another group would push
+        them apart a little and go between; here they take the clocks that are free, which is as many.
+        """
+        width = self.width
+        stop = min(self.horizon, limit)
+        if start >= stop:
+            return -1, -1, bursts
+        blocked = (self.taken | self._groups[group]) >> start
+        free = ~blocked & ((1 << (stop - start)) - 1)
+        count = min(bursts, free.bit_count() // width)
+        if not count:
+            return -1, -1, bursts
+        first = (free & -free).bit_length() - 1
+        low, high = first, stop - start
+        while low < high:
+            middle = (low + high) // 2
+            if (free & ((1 << middle) - 1)).bit_count() >= count * width:
+                high = middle
+            else:
+                low = middle + 1
+        self.taken |= (free & ((1 << low) - 1)) << start
+        self._groups[group] |= ((1 << (low - first)) - 1) << (start + first)
+        return start + first, start + low, bursts - count
+
     def _enter(self, position: int, count: int, cells: int, group: int) -> None:
         self.taken |= cells << position
         low = position - self.spacing + 1

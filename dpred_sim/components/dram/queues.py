@@ -127,6 +127,7 @@ class QueueController:
         self._pace = 0
         self._latency = (timing.CL + timing.nBL, timing.CWL + timing.nBL)
         self._last_issue = 0
+        self._now = 0
         self._active = 0
         """When the last request came."""
         self._left: dict[Request, int] = {}
@@ -163,7 +164,7 @@ class QueueController:
             self._ending -= last
         self._wake = None
         self._done = []
-        now = self.model.clock(now_ps)
+        now = self._now = self.model.clock(now_ps)
         while self._under_way_bytes < self.window_bytes or not self._ending:
             self._accept()
             if not self._draining and self._writes.bursts and self._batch(now):
@@ -213,9 +214,10 @@ class QueueController:
         room_at, pending_bursts = self._room_at, self._pending_bursts
         best: _Chunk | None = None
         first = until
+        earliest = max(self._floor, self._now)
         behind = False
         for chunk in queue.chunks:
-            moves = max(chunk.clock, self._floor)
+            moves = chunk.clock if chunk.clock > earliest else earliest
             waits = False
             for share in chunk.piece.shares:
                 bank = share.bank
