@@ -28,7 +28,7 @@ _NEVER = 1 << 62
 class _Chunk:
     """A piece of a request on its way to its banks."""
 
-    __slots__ = ("bursts", "clock", "piece", "request", "row")
+    __slots__ = ("bursts", "clock", "entered", "piece", "request", "row")
 
     def __init__(self, request: Request, piece: Piece, row: int, clock: int) -> None:
         self.request = request
@@ -37,6 +37,8 @@ class _Chunk:
         self.bursts = piece.bursts
         self.clock = clock
         """Arrival; then acceptance; then when it moves to its banks."""
+        self.entered = clock
+        """When all of it has come through the port."""
 
 
 class _Queue:
@@ -71,6 +73,7 @@ class _Queue:
             self.leaving_bursts -= bursts
             end = max(left, clock + chunk.bursts)
         chunk.clock = clock
+        chunk.entered = end
         self.chunks.append(chunk)
         self.bursts += chunk.bursts
         return end
@@ -168,8 +171,7 @@ class QueueController:
         while self._under_way_bytes < self.window_bytes or not self._ending:
             self._accept()
             if not self._draining and self._writes.bursts and self._batch(now):
-                # the last of them has come through the port, a burst a clock
-                start = max(self._floor, self._accept_at)
+                start = max(self._floor, self._writes.chunks[-1].entered)
                 while self._move(self._reads, start):
                     pass
                 self._draining = self._writes.bursts
