@@ -61,6 +61,8 @@ class BankedModel:
         self._activate_ok = [0] * banks
         self._column_ok = [0] * banks
         self._precharge_ok = [0] * banks
+        self._closing = [-1] * banks
+        """Closed page: the last column command of each bank."""
         self._windows = [
             ActivateWindow(timing.tRRD_S, timing.tRRD_L, timing.tFAW) for _ in range(standard.ranks)
         ]
@@ -220,11 +222,14 @@ class BankedModel:
         skipped = piece.bursts - left
         ready = arrival
         held = misses = conflicts = 0
+        closed_page = self.closed_page
         for bank, group, _, first, after in piece.shares:
             if skipped:
                 if after >= left:
                     continue
                 first = max(0, first - skipped)
+            if closed_page:
+                self._settle(bank, row, arrival)
             if rows[bank] == row:
                 column = self._column_ok[bank]
                 if column < arrival:
@@ -294,11 +299,19 @@ class BankedModel:
                 precharge_ok[bank] = time
         self._last_group = piece.shares[-1].group if len(piece.shares) == 1 else -1
         if self.closed_page:
+            read = timing.nBL + (timing.CWL if write else timing.CL)
             for share in piece.shares:
-                bank = share.bank
-                self._row[bank] = -1
+                self._closing[share.bank] = end - read - share.after * self._slot
                 self._counters.precharges += 1
-                self._activate_ok[bank] = max(self._activate_ok[bank], precharge_ok[bank] + timing.tRP)
+
+    def _settle(self, bank: int, row: int, arrival: int) -> None:
+        """Closed page: a bank has closed after its last burst unless the next to the row was there by then."""
+        if self._row[bank] == row and arrival <= self._closing[bank]:
+            self._counters.precharges -= 1
+        elif self._row[bank] >= 0:
+            self._row[bank] = -1
+            closed = self._precharge_ok[bank] + self._timing.tRP
+            self._activate_ok[bank] = max(self._activate_ok[bank], closed)
 
     def _turn(self, piece: Piece, earliest: int, ready: int, write: bool, unit: int) -> int:
         """Begin a new stretch of the data bus: after a turn, or after it ran empty.
@@ -420,6 +433,8 @@ class BankedModel:
             counters.refreshes += missed
         start = due
         for bank in self._units[unit]:
+            if self.closed_page:
+                self._settle(bank, -1, due)
             if self._row[bank] >= 0:
                 counters.precharges += 1
                 start = max(start, max(self._precharge_ok[bank], due) + timing.tRP)
