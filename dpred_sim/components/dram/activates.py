@@ -53,31 +53,36 @@ class ActivateWindow:
 
     def _place_between(self, group: int, ready: int) -> int:
         times, groups, faw = self._times, self._groups, self._faw
+        short, long = self._short, self._long
         count = len(times)
         index = max(4, bisect_right(times, ready))
         while True:
-            time = max(ready, times[index - 1] + self._gap(group, groups[index - 1]), times[index - 4] + faw)
-            if group == groups[index - 2]:
-                time = max(time, times[index - 2] + self._long)
-            if index == count or self._fits(group, time, index, count):
+            # after those before it
+            time = times[index - 1] + (long if group == groups[index - 1] else short)
+            if time < ready:
+                time = ready
+            if time < times[index - 4] + faw:
+                time = times[index - 4] + faw
+            if group == groups[index - 2] and time < times[index - 2] + long:
+                time = times[index - 2] + long
+            # before those after it, which stay where they are
+            if index == count or (
+                time + (long if group == groups[index] else short) <= times[index]
+                and self._fits(group, time, index, count)
+            ):
                 times.insert(index, time)
                 groups.insert(index, group)
                 return time
             index += 1
 
-    def _gap(self, one: int, other: int) -> int:
-        return self._long if one == other else self._short
-
     def _fits(self, group: int, time: int, index: int, count: int) -> bool:
-        """Whether those after `time` keep their distance to it and to those before."""
+        """Whether those after the next keep their distance to it and to those before."""
         times, groups, faw = self._times, self._groups, self._faw
-        if time + self._gap(group, groups[index]) > times[index]:
-            return False
         if index + 1 < count and group == groups[index + 1] and time + self._long > times[index + 1]:
             return False
         if index + 3 < count and times[index + 3] - time < faw:
             return False
-        for after in range(3):
-            if index + after < count and times[index + after] - times[index + after - 3] < faw:
+        for after in range(index, min(index + 3, count)):
+            if times[after] - times[after - 3] < faw:
                 return False
         return True

@@ -140,8 +140,7 @@ class BankedModel:
         latency = timing.CWL if write else timing.CL
         left = piece.bursts
         end = 0
-        if piece.parts and self._staggers(piece, row, latency):
-            return self._place_parts(piece, row, arrival, write)
+        drifts = piece.interleaved and len(piece.shares) > 1 and self._drift_apart(piece, row, latency)
         self._start = self._first = _FOREVER
         while left:
             unit = self._next_unit(piece) if self._per_bank else rank
@@ -149,6 +148,10 @@ class BankedModel:
                 self._refresh(unit, arrival)
                 continue
             ready, window = self._open(piece, row, arrival, write, left)
+            if drifts:
+                ready = min(map(self._column_ok.__getitem__, piece.banks))
+                if ready < arrival:
+                    ready = arrival
             ready += latency
             limit = self._due[unit] + latency
             if ready >= limit:
@@ -165,7 +168,9 @@ class BankedModel:
                 start = self._switch_rank(rank, start)
             horizon = bus.horizon
             room = limit - 1 - bus.anchor + bus.width
-            if piece.interleaved:
+            if drifts:
+                first, stop, rest = self._trains(piece, start, latency, room, write)
+            elif piece.interleaved:
                 first, stop, rest = bus.fill(start, left, room)
             else:
                 first, stop, rest = self._train(start, left, piece.shares[0].group, room, write)
@@ -175,13 +180,17 @@ class BankedModel:
             if bus.horizon > horizon:
                 if first > horizon:
                     self._explain(horizon, first, arrival + latency, window, unit)
-                if not piece.interleaved:
+                if drifts:
+                    bus.gaps.append((max(horizon, first), bus.horizon, "row_misses"))
+                elif not piece.interleaved:
                     bus.gaps.append((max(horizon, first), bus.horizon, "column_spacing"))
             if bus.anchor + first < self._first:
                 self._first = bus.anchor + first
                 self.issue = self._first - latency
             end = bus.anchor + stop - bus.width + timing.nBL
-            self._close(piece, end, write)
+            if not drifts:
+                self._close(piece, end, write)
+            drifts = False
             self._count(left - rest)
             left = rest
             if left:
@@ -190,39 +199,62 @@ class BankedModel:
             self._losses["column_spacing"] += piece.bursts * (self._slot - timing.nBL)
         return end
 
-    def _staggers(self, piece: Piece, row: int, latency: int) -> bool:
+    def _drift_apart(self, piece: Piece, row: int, latency: int) -> bool:
         """Whether the banks of an interleaved piece drift apart.
 
         They do when the data bus would run dry before a bank has changed its row: banks that are ready
-        sooner do not wait for it, and from then on one changes its row while others use the bus.
+        sooner do not wait for it, and from then on one changes its row while others use the bus. Not with
+        a refresh ahead, which aligns them again.
         """
         bank = piece.shares[0].bank
-        if self._row[bank] == row or self._row[bank] < 0:
+        if self._row[bank] == row or self._row[bank] < 0 or self._per_bank:
             return False
         timing = self._timing
-        return self._precharge_ok[bank] + timing.tRP + timing.tRCDRD + latency > self._bus.end
+        ready = self._precharge_ok[bank] + timing.tRP + timing.tRCDRD + latency
+        horizon = self._bus.end
+        if ready <= horizon:
+            return False
+        return ready + 2 * piece.bursts * max(timing.tCCD_L, timing.tCCD_L_WR) < self._due[piece.rank]
 
-    def _place_parts(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
-        start = first = issue = _FOREVER
-        end = 0
+    def _trains(
+        self, piece: Piece, start: int, latency: int, limit: int, write: bool
+    ) -> tuple[int, int, int]:
+        """Place the bursts of each bank as soon as it is ready; see DataBus.fill."""
+        timing, bus = self._timing, self._bus
+        after = timing.tWR if write else timing.tRTP - timing.CL - timing.nBL
+        first = _FOREVER
+        end = rest = 0
         self._beside = True
-        for part in piece.parts:
-            end = max(end, self.place(part, row, arrival, write))
-            start, first, issue = min(start, self._start), min(first, self._first), min(issue, self.issue)
+        for bank, group, bursts, _, _ in piece.shares:
+            at = self._column_ok[bank] + latency - bus.anchor
+            begin, stop, left = self._train(at if at > start else start, bursts, group, limit, write)
+            rest += left
+            if begin < 0:
+                continue
+            first, end = min(first, begin), max(end, stop)
+            last = bus.anchor + stop - bus.width + timing.nBL + after
+            if last > self._precharge_ok[bank]:
+                self._precharge_ok[bank] = last
         self._beside = False
-        self._start, self._first, self.issue = start, first, issue
-        return end
+        self._last_group = -1
+        if self.closed_page:
+            self._auto_precharge(piece, bus.anchor + end - bus.width + timing.nBL, write)
+        return (first if end else -1), end, rest
 
     def _open(self, piece: Piece, row: int, arrival: int, write: bool, left: int) -> tuple[int, int]:
         """Have the row open in all banks of a piece of which `left` bursts are to come.
 
         Returns the clock of its first column command, and how long the activate window held it up.
         """
-        rows, slot = self._row, self._slot
+        timing, slot = self._timing, self._slot
+        rows, activate_ok, precharge_ok = self._row, self._activate_ok, self._precharge_ok
+        column_ok, window = self._column_ok, self._windows[piece.rank]
+        opening = timing.tRCDWR if write else timing.tRCDRD
+        closed_page = self.closed_page
         skipped = piece.bursts - left
         ready = arrival
+        started = self._start
         held = misses = conflicts = 0
-        closed_page = self.closed_page
         for bank, group, _, first, after in piece.shares:
             if skipped:
                 if after >= left:
@@ -231,52 +263,42 @@ class BankedModel:
             if closed_page:
                 self._settle(bank, row, arrival)
             if rows[bank] == row:
-                column = self._column_ok[bank]
-                if column < arrival:
-                    column = arrival
-                if column < self._start:
-                    self._start = column
+                column = begun = column_ok[bank]
+                if begun < arrival:
+                    column = begun = arrival
             else:
-                if rows[bank] >= 0:
-                    conflicts += 1
-                else:
+                before = activate_ok[bank]
+                if rows[bank] < 0:
                     misses += 1
-                rows[bank], before = row, self._activate_from(bank, arrival)
-                activate = self._activate(bank, group, piece.rank, before, write)
-                column = self._column_ok[bank]
+                    if before < arrival:
+                        before = arrival
+                    begun = before
+                else:
+                    conflicts += 1
+                    begun = precharge_ok[bank]
+                    if begun < arrival:
+                        begun = arrival
+                    if before < begun + timing.tRP:
+                        before = begun + timing.tRP
+                rows[bank] = row
+                activate = window.place(group, before)
+                activate_ok[bank] = activate + timing.tRC
+                precharge_ok[bank] = activate + timing.tRAS
+                column = column_ok[bank] = activate + opening
                 if activate - before > held:
                     held = activate - before
-            if column - first * slot > ready:
-                ready = column - first * slot
+            if begun < started:
+                started = begun
+            column -= first * slot
+            if column > ready:
+                ready = column
+        self._start = started
+        if misses or conflicts:
+            counters = self._counters
+            counters.activates += misses + conflicts
+            counters.precharges += conflicts
         self._opened = misses, conflicts
         return ready, held
-
-    def _activate_from(self, bank: int, arrival: int) -> int:
-        """The clock from which a closed bank, or one with another row open, may be activated."""
-        before = self._activate_ok[bank]
-        if self._row[bank] < 0:
-            if before < arrival:
-                before = arrival
-            if before < self._start:
-                self._start = before
-            return before
-        precharge = self._precharge_ok[bank]
-        if precharge < arrival:
-            precharge = arrival
-        if precharge < self._start:
-            self._start = precharge
-        self._counters.precharges += 1
-        return max(before, precharge + self._timing.tRP)
-
-    def _activate(self, bank: int, group: int, rank: int, before: int, write: bool) -> int:
-        """Activate a bank as soon as the window allows; returns when."""
-        timing = self._timing
-        activate = self._windows[rank].place(group, before)
-        self._counters.activates += 1
-        self._activate_ok[bank] = activate + timing.tRC
-        self._precharge_ok[bank] = activate + timing.tRAS
-        self._column_ok[bank] = activate + (timing.tRCDWR if write else timing.tRCDRD)
-        return activate
 
     def _count(self, placed: int) -> None:
         """Count hits and misses of bursts that got their slots; the first in a bank opened its row."""
@@ -299,10 +321,15 @@ class BankedModel:
                 precharge_ok[bank] = time
         self._last_group = piece.shares[-1].group if len(piece.shares) == 1 else -1
         if self.closed_page:
-            read = timing.nBL + (timing.CWL if write else timing.CL)
-            for share in piece.shares:
-                self._closing[share.bank] = end - read - share.after * self._slot
-                self._counters.precharges += 1
+            self._auto_precharge(piece, end, write)
+
+    def _auto_precharge(self, piece: Piece, end: int, write: bool) -> None:
+        """Closed page: enter the last column command of each bank."""
+        timing = self._timing
+        back = timing.nBL + (timing.CWL if write else timing.CL)
+        for share in piece.shares:
+            self._closing[share.bank] = end - back - share.after * self._slot
+            self._counters.precharges += 1
 
     def _settle(self, bank: int, row: int, arrival: int) -> None:
         """Closed page: a bank has closed after its last burst unless the next to the row was there by then."""

@@ -29,7 +29,9 @@ class Request:
     `accepted_ps` is when it left the waiting queue.
     """
 
-    __slots__ = ("accepted_ps", "address", "arrival_ps", "carry", "end_ps", "size_bytes", "token", "write")
+    __slots__ = (
+        "accepted_ps", "address", "arrival_ps", "carry", "chunks", "end_ps", "size_bytes", "token", "write",
+    )  # fmt: skip
 
     def __init__(
         self, arrival_ps: int, address: int, size_bytes: int, write: bool, token: Any = None
@@ -41,6 +43,8 @@ class Request:
         self.write = write
         self.token = token
         self.end_ps = -1
+        self.chunks = 0
+        """Parts of it that the controller still holds."""
         self.carry: Callable[[int], int] | None = None
 
 

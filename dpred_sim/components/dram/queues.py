@@ -133,7 +133,8 @@ class QueueController:
         self._now = 0
         self._active = 0
         """When the last request came."""
-        self._left: dict[Request, int] = {}
+        self.waiting = 0
+        """Requests not yet handed over as a whole."""
         self._under_way: list[tuple[int, int, int]] = []
         self._under_way_bytes = 0
         self._ending = 0
@@ -141,18 +142,14 @@ class QueueController:
         self._wake: int | None = None
         self._done: list[Request] = []
 
-    @property
-    def waiting(self) -> int:
-        """Requests not yet handed over as a whole."""
-        return len(self._left)
-
     def submit(self, now_ps: int, request: Request) -> None:
         """Queue a request."""
         model = self.model
         clock = model.clock(now_ps)
         row, pieces = model.take(request.address, request.size_bytes, request.write)
         request.end_ps = 0
-        self._left[request] = len(pieces)
+        request.chunks = len(pieces)
+        self.waiting += 1
         for piece in pieces:
             self._port.append(_Chunk(request, piece, row + piece.row, clock))
         if clock > self._active:
@@ -168,16 +165,22 @@ class QueueController:
         self._wake = None
         self._done = []
         now = self._now = self.model.clock(now_ps)
+        reads, writes, port = self._reads, self._writes, self._port
         while self._under_way_bytes < self.window_bytes or not self._ending:
-            self._accept()
-            if not self._draining and self._writes.bursts and self._batch(now):
-                start = max(self._floor, self._writes.chunks[-1].entered)
-                while self._move(self._reads, start):
+            if port:
+                self._accept()
+            if writes.bursts and not self._draining and self._batch(now):
+                start = max(self._floor, writes.chunks[-1].entered)
+                while self._move(reads, start):
                     pass
-                self._draining = self._writes.bursts
+                self._draining = writes.bursts - min(self._low, writes.bursts - 1)
                 self._floor = start
-            if not self._move(self._writes if self._draining else self._reads) and not self._turn():
+            queue = writes if self._draining else reads
+            if queue.chunks and self._move(queue):
+                continue
+            if not self._pending:
                 break
+            self._turn()
         return self._done
 
     def _accept(self) -> None:
@@ -249,10 +252,8 @@ class QueueController:
             self._hand_over(best)
         return True
 
-    def _turn(self) -> bool:
-        """Turn the data bus if something waits for that; returns whether it did."""
-        if not self._pending:
-            return False
+    def _turn(self) -> None:
+        """Turn the data bus, for those that wait for that."""
         self._writing = not self._writing
         kept: list[_Chunk] = []
         blocked: set[int] = set()
@@ -266,7 +267,6 @@ class QueueController:
                 self._pending_bursts[share.bank] -= share.bursts
             self._hand_over(chunk)
         self._pending = kept
-        return True
 
     def _hand_over(self, chunk: _Chunk) -> None:
         """Give a chunk to the model."""
@@ -287,13 +287,12 @@ class QueueController:
         size = chunk.bursts * model.burst_bytes
         if end_ps > request.end_ps:
             request.end_ps = end_ps
-        left = self._left[request] - 1
+        left = request.chunks - 1
         heappush(self._under_way, (end_ps if left else request.end_ps, size, not left))
         self._under_way_bytes += size
-        if left:
-            self._left[request] = left
-        else:
-            del self._left[request]
+        request.chunks = left
+        if not left:
+            self.waiting -= 1
             self._ending += 1
             request.accepted_ps = max(request.arrival_ps, model.to_ps(chunk.clock))
             self._done.append(request)

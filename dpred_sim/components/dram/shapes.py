@@ -40,8 +40,7 @@ class Piece(NamedTuple):
     interleaved: bool
     """The bank groups take turns closely enough for the data bus to be full."""
     shares: tuple[Share, ...]
-    parts: tuple[Piece, ...] = ()
-    """The same bank by bank, of an interleaved piece."""
+    banks: tuple[int, ...]
 
 
 class Cutter:
@@ -130,7 +129,4 @@ def _piece(row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool)
     shares = tuple(
         Share(item[0], item[1], count[item], first[item], total - 1 - last[item]) for item in first
     )
-    parts: tuple[Piece, ...] = ()
-    if interleaved and len(shares) > 1:
-        parts = tuple(_piece(row, rank, [share[:2]] * share.bursts, False) for share in shares)
-    return Piece(row, rank, total, interleaved, shares, parts)
+    return Piece(row, rank, total, interleaved, shares, tuple(share.bank for share in shares))
