@@ -82,7 +82,4 @@ class ActivateWindow:
             return False
         if index + 3 < count and times[index + 3] - time < faw:
             return False
-        for after in range(index, min(index + 3, count)):
-            if times[after] - times[after - 3] < faw:
-                return False
-        return True
+        return all(times[after] - times[after - 3] >= faw for after in range(index, min(index + 3, count)))

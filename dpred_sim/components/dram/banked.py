@@ -332,7 +332,7 @@ class BankedModel:
             self._counters.precharges += 1
 
     def _settle(self, bank: int, row: int, arrival: int) -> None:
-        """Closed page: a bank has closed after its last burst unless the next to the row was there by then."""
+        """Closed page: a bank closes after its last burst unless the next to the row was there by then."""
         if self._row[bank] == row and arrival <= self._closing[bank]:
             self._counters.precharges -= 1
         elif self._row[bank] >= 0:
@@ -373,9 +373,7 @@ class BankedModel:
             self._split(rest, end + idle + turn, 0, unit)
         return max(ready, anchor)
 
-    def _train(
-        self, start: int, bursts: int, group: int, limit: int, write: bool
-    ) -> tuple[int, int, int]:
+    def _train(self, start: int, bursts: int, group: int, limit: int, write: bool) -> tuple[int, int, int]:
         """Place bursts of one bank group; see DataBus.fill."""
         bus = self._bus
         if not self._uneven:

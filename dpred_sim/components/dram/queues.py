@@ -21,7 +21,6 @@ from dpred_sim.components.dram.controller import QUEUE, Request
 from dpred_sim.components.dram.shapes import STEP, Piece
 from dpred_sim.errors import InputError
 
-
 _NEVER = 1 << 62
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from random import Random
 
 import pytest
@@ -174,28 +175,45 @@ def test_same_calls_same_times(level: str) -> None:
         )
 
 
-def test_writes_wait_for_reads_and_go_in_batches() -> None:
+@pytest.mark.parametrize("level", ["banked", "burst"])
+def test_writes_wait_for_reads_and_go_in_batches(level: str) -> None:
     env = simpy.Environment(initial_time=0)
-    channel = DramChannel(env, "dram", standard=DDR4, write_high_bytes=8192, write_low_bytes=0)
+    channel = DramChannel(env, "dram", standard=DDR4, level=level)
     order: list[str] = []
-    for number in range(40):
+    for number in range(320):
         write = number % 2 == 1
         label = "w" if write else "r"
-        channel.submit(number * 2048, 2048, write, lambda end, label=label: order.append(label))
+        channel.submit(number * 64, 64, write, lambda end, label=label: order.append(label))
     env.run()
-    runs = "".join(order).replace("rw", "r w").replace("wr", "w r").split()
-    assert len(runs) <= 6
-    assert all(len(run) >= 4 for run in runs[1:-1] if "w" in run)
+    assert sorted(order) == ["r"] * 160 + ["w"] * 160
+    runs = ["".join(run) for _, run in groupby(order)]
+    # 160 writes in batches of 32
+    assert 4 <= sum("w" in run for run in runs) <= 6
 
 
-def test_a_lone_write_is_not_left_waiting() -> None:
+@pytest.mark.parametrize("level", ["banked", "burst"])
+def test_few_writes_wait_as_long_as_they_would_cost_a_read(level: str) -> None:
     env = simpy.Environment(initial_time=0)
-    channel = DramChannel(env, "dram", standard=DDR4)
+    channel = DramChannel(env, "dram", standard=DDR4, level=level)
     done: list[int] = []
     channel.submit(0, 64, True, done.append)
     env.run()
     timing = DDR4.timing
-    assert done == [(timing.tRCDWR + timing.CWL + timing.nBL) * 625]
+    patience = timing.CWL + timing.nBL + timing.tWTR_L + timing.tRP + timing.tRCDRD
+    assert done == [(patience + timing.tRCDWR + timing.CWL + timing.nBL) * 625]
+
+
+@pytest.mark.parametrize("level", ["banked", "burst"])
+def test_a_read_does_not_wait_for_few_writes(level: str) -> None:
+    env = simpy.Environment(initial_time=0)
+    channel = DramChannel(env, "dram", standard=DDR4, level=level)
+    done: dict[str, int] = {}
+    channel.submit(0, 64, True, lambda end: done.setdefault("write", end))
+    channel.submit(1 << 20, 64, False, lambda end: done.setdefault("read", end))
+    env.run()
+    timing = DDR4.timing
+    # a clock behind the write at the port
+    assert done["read"] <= (1 + timing.tRCDRD + timing.CL + timing.nBL) * 625 < done["write"]
 
 
 def test_ideal_is_asynchronous() -> None:
