@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dpred_sim.components.dram.activates import ActivateWindow
+from dpred_sim.components.dram.background import OpenTime, background
 from dpred_sim.components.dram.databus import DataBus
 from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
@@ -66,6 +67,7 @@ class BankedModel:
         self._windows = [
             ActivateWindow(timing.tRRD_S, timing.tRRD_L, timing.tFAW) for _ in range(standard.ranks)
         ]
+        self._open_times = [OpenTime(self.closed_page) for _ in range(standard.ranks)]
         self._refresh_shape(refresh)
         self._write = False
         self._last_group = -1
@@ -297,6 +299,8 @@ class BankedModel:
             counters = self._counters
             counters.activates += misses + conflicts
             counters.precharges += conflicts
+            if misses:
+                self._open_times[piece.rank].open(activate)
         self._opened = misses, conflicts
         return ready, held
 
@@ -330,6 +334,7 @@ class BankedModel:
         for share in piece.shares:
             self._closing[share.bank] = end - back - share.after * self._slot
             self._counters.precharges += 1
+        self._open_times[piece.rank].extend(max(self._precharge_ok[bank] for bank in piece.banks))
 
     def _settle(self, bank: int, row: int, arrival: int) -> None:
         """Closed page: a bank closes after its last burst unless the next to the row was there by then."""
@@ -457,12 +462,14 @@ class BankedModel:
             due += missed * period
             counters.refreshes += missed
         start = due
+        closed = due
         for bank in self._units[unit]:
             if self.closed_page:
                 self._settle(bank, -1, due)
             if self._row[bank] >= 0:
                 counters.precharges += 1
-                start = max(start, max(self._precharge_ok[bank], due) + timing.tRP)
+                closed = max(closed, self._precharge_ok[bank])
+                start = max(start, closed + timing.tRP)
             else:
                 start = max(start, self._activate_ok[bank])
         done = start + self._duration
@@ -472,12 +479,29 @@ class BankedModel:
         self._refreshed[unit] = done
         self._due[unit] = due + period
         counters.refreshes += 1
+        banks = self.standard.banks
+        rank = unit // banks if self._per_bank else unit
+        if not self._per_bank or max(self._row[rank * banks : (rank + 1) * banks]) < 0:
+            self._open_times[rank].close(closed)
 
     def statistics(self, end_ps: int) -> Statistics:
         """Counters of all requests handed over; refreshes as of `end_ps`."""
         clock = int(end_ps / self._tck)
         idle = sum((clock - due) // self._period + 1 for due in self._due if due <= clock)
-        return replace(self._counters, refreshes=self._counters.refreshes + idle)
+        refreshes = self._counters.refreshes + idle
+        active = refreshing = 0
+        for rank, open_time in enumerate(self._open_times):
+            active += open_time.by(clock if self._per_bank else min(clock, self._due[rank]))
+        if not self._per_bank:
+            refreshing = refreshes * self._duration
+            for due, done in zip(self._due, self._refreshed, strict=True):
+                last = done if due > clock else due + (clock - due) // self._period * self._period + self._duration
+                refreshing -= min(self._duration, max(0, last - clock))
+        return replace(
+            self._counters,
+            refreshes=refreshes,
+            **background(self._tck, self.standard.ranks, active, refreshing, end_ps),
+        )
 
     def breakdown(self, end_ps: int) -> dict[str, int]:
         """Time by what the data bus did; see model.ChannelModel."""

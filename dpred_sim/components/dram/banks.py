@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dpred_sim.components.dram.background import OpenTime
 from dpred_sim.components.dram.standard import Standard
 
 LONG_AGO = -(1 << 40)
@@ -35,6 +36,9 @@ class Banks:
         self.write_ok = [LONG_AGO] * groups
         self.group_activate_ok = [LONG_AGO] * groups
         self.rank_activate_ok = [LONG_AGO] * self.ranks
+        self.open_times = [OpenTime() for _ in range(self.ranks)]
+        self._open = [0] * self.ranks
+        """Banks of each rank with a row open."""
         self._window: list[list[int]] = [[LONG_AGO] * 4 for _ in range(self.ranks)]
 
     def group_of(self, bank: int) -> int:
@@ -61,6 +65,8 @@ class Banks:
         self.held[bank] = max(0, min(clock, self.activate_window(bank)) - self.activate_ok[bank])
         self.row[bank] = row
         self.hits[bank] = 0
+        self._open[rank] += 1
+        self.open_times[rank].open(clock)
         self.activate_ok[bank] = clock + timing.tRC
         self.column_read_ok[bank] = clock + timing.tRCDRD
         self.column_write_ok[bank] = clock + timing.tRCDWR
@@ -74,6 +80,10 @@ class Banks:
     def precharge(self, bank: int, clock: int) -> None:
         """Close a bank."""
         self.row[bank] = -1
+        rank = bank // self.banks_per_rank
+        self._open[rank] -= 1
+        if not self._open[rank]:
+            self.open_times[rank].close(clock)
         self.activate_ok[bank] = max(self.activate_ok[bank], clock + self.timing.tRP)
 
     def column(self, bank: int, write: bool, clock: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dpred_sim.components.dram.background import background
 from dpred_sim.components.dram.banks import NEVER
 from dpred_sim.components.dram.controller import BANK_QUEUE, QUEUE, Request
 from dpred_sim.components.dram.first_ready import Burst, FirstReady, Job
@@ -111,7 +112,13 @@ class BurstModel:
         schedule = self._schedule
         clock = int(end_ps / self._tck)
         idle = sum((clock - due) // schedule.period + 1 for due in schedule.due if due <= clock < NEVER)
-        return replace(schedule.counters, refreshes=schedule.counters.refreshes + idle)
+        active, refreshing = schedule.background(clock)
+        refreshes = schedule.counters.refreshes + idle
+        return replace(
+            schedule.counters,
+            refreshes=refreshes,
+            **background(self._tck, self.standard.ranks, active, refreshing, end_ps),
+        )
 
     def breakdown(self, end_ps: int) -> dict[str, int]:
         """Time by what the data bus did; see model.ChannelModel."""

@@ -105,7 +105,8 @@ class FirstReady:
         """Units of refresh (ranks or banks): their banks, due clocks, period and duration."""
         timing, standard = self._timing, self.standard
         banks = standard.banks
-        if refresh == "per_bank":
+        self._by_bank = refresh == "per_bank"
+        if self._by_bank:
             every = timing.tREFIpb * banks
             self._refresh_units = [range(bank, bank + 1) for bank in range(banks * standard.ranks)]
             self._duration = timing.tRFCpb
@@ -418,6 +419,22 @@ class FirstReady:
         for bank in span:
             self._refreshed[bank] = clock + self._duration
         self.counters.refreshes += 1
+
+    def background(self, clock: int) -> tuple[int, int]:
+        """Clocks with rows open and clocks of refreshing up to a clock, summed over the ranks."""
+        if self._by_bank:
+            return sum(open_time.by(clock) for open_time in self._banks.open_times), 0
+        active = 0
+        refreshing = self.counters.refreshes * self._duration
+        for rank, (due, open_time) in enumerate(zip(self.due, self._banks.open_times, strict=True)):
+            last = self._refreshed[rank * self.standard.banks]
+            if due <= clock:
+                missed = (clock - due) // self.period
+                refreshing += (missed + 1) * self._duration
+                last = due + missed * self.period + self._duration
+            refreshing -= min(self._duration, max(0, last - clock))
+            active += open_time.by(min(clock, due))
+        return active, refreshing
 
     def _catch_up(self, clock: int) -> None:
         """Refreshes that fell due while nothing was pending happened in time."""

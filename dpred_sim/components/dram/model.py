@@ -6,7 +6,7 @@ a request at a time, `burst` schedules every burst. All times at the interface a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
@@ -51,6 +51,12 @@ class Statistics:
     precharges: int = 0
     refreshes: int = 0
     """All-bank refreshes, of each rank; per-bank ones where the standard says so."""
+    background_precharged_ps: int = 0
+    """All banks of a rank precharged. The three background times are summed over the ranks."""
+    background_active_ps: int = 0
+    """At least one row of a rank open; refreshes by bank fall in here or above."""
+    background_refresh_ps: int = 0
+    """A rank refreshed as a whole."""
     losses_ps: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, int]:
@@ -179,8 +185,8 @@ class _Flat:
         return bursts
 
     def statistics(self, end_ps: int) -> Statistics:
-        """Counters."""
-        return self._counters
+        """Counters; without banks all of the time is background with all of them precharged."""
+        return replace(self._counters, background_precharged_ps=end_ps * self.standard.ranks)
 
     def breakdown(self, end_ps: int) -> dict[str, int]:
         """All of the time is idle."""

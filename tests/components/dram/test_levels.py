@@ -243,3 +243,44 @@ def test_wrong_options_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(InputError) as caught:
         make_model(DDR4, **options)
     assert caught.value.field == next(iter(options))
+
+
+@pytest.mark.parametrize("level", TIMED)
+@pytest.mark.parametrize("options", [{}, {"page": "closed"}, {"refresh": "none"}, {"refresh": "per_bank"}])
+def test_background_time_adds_up_over_the_ranks(level: str, options: dict[str, str]) -> None:
+    standard = load_standard("LPDDR4-3200" if options.get("refresh") == "per_bank" else "DDR4-3200")
+    channel, end = run(level, "mixed", 256, 600, standard.with_ranks(2), **options)
+    for moment in (end, end + 10_000_000):
+        statistics = channel.statistics(moment)
+        parts = [
+            statistics.background_precharged_ps,
+            statistics.background_active_ps,
+            statistics.background_refresh_ps,
+        ]
+        assert sum(parts) == 2 * moment
+        assert min(parts) >= 0
+        if level != "bandwidth":
+            assert statistics.background_active_ps > 0
+
+
+@pytest.mark.parametrize("level", ["banked", "burst"])
+def test_background_time_by_hand(level: str) -> None:
+    """One read: its row is open until the refresh, or until it closes by itself."""
+    timing, period = DDR4.timing, 625
+    whole = 2 * timing.tREFI + 5000
+    for options, active in (
+        ({}, timing.tREFI - 1000),
+        ({"page": "closed"}, max(timing.tRAS, timing.tRCDRD + timing.tRTP)),
+        ({"refresh": "none"}, whole - 1000),
+    ):
+        model = make_model(DDR4, level=level, **options)
+        model.serve(1000 * period, 0, 64, False)
+        statistics = model.statistics(whole * period)
+        refreshes = 0 if options.get("refresh") == "none" else 2
+        assert statistics.refreshes == refreshes
+        assert statistics.background_active_ps == active * period
+        assert statistics.background_refresh_ps == refreshes * timing.tRFC * period
+        assert (statistics.activates, statistics.read_bursts, statistics.write_bursts) == (1, 1, 0)
+    model = make_model(DDR4, level=level)
+    early = model.statistics((timing.tREFI + 100) * period)
+    assert early.background_refresh_ps == 100 * period
