@@ -16,7 +16,7 @@ from dpred_sim.components.dram.background import OpenTime, background
 from dpred_sim.components.dram.databus import DataBus
 from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
-from dpred_sim.components.dram.shapes import Cutter, Piece
+from dpred_sim.components.dram.shapes import Cutter, Piece, Run
 from dpred_sim.components.dram.standard import Standard
 
 _RETIRE_SLOTS = 256
@@ -75,6 +75,10 @@ class BankedModel:
         self._counters = Statistics()
         self._start = self._first = 0
         self._opened = (0, 0)
+        self._open_banks: tuple[int, ...] = ()
+        self._open_row = -1
+        self._open_ready = 0
+        """Banks and row looked at last, all open, and from which clock on bursts may follow each other."""
         self._beside = False
         """Bursts of other bank groups go beside the piece that is placed."""
         self.issue = 0
@@ -100,10 +104,10 @@ class BankedModel:
     def serve(self, now_ps: int, address: int, size_bytes: int, write: bool) -> Served:
         """Serve one request; see model.ChannelModel."""
         arrival = self.clock(now_ps)
-        row, pieces = self.take(address, size_bytes, write)
+        row, runs = self.take(address, size_bytes, write)
         start = first = _FOREVER
         end = 0
-        for piece in pieces:
+        for piece in (chunk for run in runs for chunk in run[1:] or run):
             end = max(end, self.place(piece, row + piece.row, arrival, write))
             start, first = min(start, self._start), min(first, self._first)
         return Served(self.to_ps(start), self.to_ps(first), self.to_ps(end))
@@ -120,8 +124,8 @@ class BankedModel:
         tck = self._tck_ps
         return clock * tck if tck else -(-clock * self._numerator // self._denominator)
 
-    def take(self, address: int, size_bytes: int, write: bool) -> tuple[int, tuple[Piece, ...]]:
-        """Count a request and cut it: the number to add to the rows, and the pieces to `place`."""
+    def take(self, address: int, size_bytes: int, write: bool) -> tuple[int, tuple[Run, ...]]:
+        """Count a request and cut it: the number to add to the rows, and runs of pieces to `place`."""
         burst = address // self.burst_bytes
         bursts = (address + size_bytes - 1) // self.burst_bytes - burst + 1
         counters = self._counters
@@ -142,7 +146,7 @@ class BankedModel:
         latency = timing.CWL if write else timing.CL
         left = piece.bursts
         end = 0
-        drifts = piece.interleaved and len(piece.shares) > 1 and self._drift_apart(piece, row, latency)
+        drifts = piece.interleaved and len(piece.shares) > 1 and self.drift_apart(piece, row, write)
         self._start = self._first = _FOREVER
         while left:
             unit = self._next_unit(piece) if self._per_bank else rank
@@ -201,7 +205,7 @@ class BankedModel:
             self._losses["column_spacing"] += piece.bursts * (self._slot - timing.nBL)
         return end
 
-    def _drift_apart(self, piece: Piece, row: int, latency: int) -> bool:
+    def drift_apart(self, piece: Piece, row: int, write: bool) -> bool:
         """Whether the banks of an interleaved piece drift apart.
 
         They do when the data bus would run dry before a bank has changed its row: banks that are ready
@@ -212,9 +216,9 @@ class BankedModel:
         if self._row[bank] == row or self._row[bank] < 0 or self._per_bank:
             return False
         timing = self._timing
+        latency = timing.CWL if write else timing.CL
         ready = self._precharge_ok[bank] + timing.tRP + timing.tRCDRD + latency
-        horizon = self._bus.end
-        if ready <= horizon:
+        if ready <= self._bus.end:
             return False
         return ready + 2 * piece.bursts * max(timing.tCCD_L, timing.tCCD_L_WR) < self._due[piece.rank]
 
@@ -248,6 +252,14 @@ class BankedModel:
 
         Returns the clock of its first column command, and how long the activate window held it up.
         """
+        if piece.banks is self._open_banks and row == self._open_row and left == piece.bursts:
+            ready = self._open_ready
+            if ready < arrival:
+                ready = arrival
+            if ready < self._start:
+                self._start = ready
+            self._opened = 0, 0
+            return ready, 0
         timing, slot = self._timing, self._slot
         rows, activate_ok, precharge_ok = self._row, self._activate_ok, self._precharge_ok
         column_ok, window = self._column_ok, self._windows[piece.rank]
@@ -295,6 +307,10 @@ class BankedModel:
             if column > ready:
                 ready = column
         self._start = started
+        if skipped or closed_page:
+            self._open_row = -1
+        else:
+            self._open_banks, self._open_row, self._open_ready = piece.banks, row, ready
         if misses or conflicts:
             counters = self._counters
             counters.activates += misses + conflicts
@@ -473,6 +489,7 @@ class BankedModel:
             else:
                 start = max(start, self._activate_ok[bank])
         done = start + self._duration
+        self._open_row = -1
         for bank in self._units[unit]:
             self._row[bank] = -1
             self._activate_ok[bank] = max(done, self._activate_ok[bank])

@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 
 from dpred_sim.components.dram.banked import BankedModel
 from dpred_sim.components.dram.controller import QUEUE, Request
-from dpred_sim.components.dram.shapes import STEP, Piece
+from dpred_sim.components.dram.shapes import STEP, Piece, Run
 from dpred_sim.errors import InputError
 
 _NEVER = 1 << 62
@@ -63,9 +63,8 @@ class _Queue:
         """
         if self.bursts >= self.size:
             return -1
+        self.purge(clock)
         leaving = self.leaving
-        while leaving and leaving[0][0] <= clock:
-            self.leaving_bursts -= heappop(leaving)[2]
         end = clock + chunk.bursts
         while leaving and self.bursts + self.leaving_bursts >= self.size:
             clock, left, bursts = heappop(leaving)
@@ -81,9 +80,19 @@ class _Queue:
         """A chunk moves on from a clock on, all of it by `end`."""
         self.chunks.remove(chunk)
         self.bursts -= chunk.bursts
-        heappush(self.leaving, (clock, end, chunk.bursts))
-        self.leaving_bursts += chunk.bursts
         chunk.clock = clock
+        self.leaves(chunk.bursts, clock, end)
+
+    def leaves(self, bursts: int, clock: int, end: int) -> None:
+        """Bursts that move on from a clock on, all of them by `end`."""
+        heappush(self.leaving, (clock, end, bursts))
+        self.leaving_bursts += bursts
+
+    def purge(self, clock: int) -> None:
+        """Forget what has left by a clock."""
+        leaving = self.leaving
+        while leaving and leaving[0][0] <= clock:
+            self.leaving_bursts -= heappop(leaving)[2]
 
 
 class QueueController:
@@ -138,37 +147,89 @@ class QueueController:
         self._under_way_bytes = 0
         self._ending = 0
         """Under way with a completion to come, which is when `advance` is called again."""
+        self._slot = timing.tCCD_S
+        self._waits = False
+        """Something is in a queue, or the data bus is still turned to writes."""
         self._wake: int | None = None
         self._done: list[Request] = []
 
     def submit(self, now_ps: int, request: Request) -> None:
         """Queue a request."""
-        model = self.model
-        clock = model.clock(now_ps)
-        row, pieces = model.take(request.address, request.size_bytes, request.write)
+        clock = self._now = self.model.clock(now_ps)
+        row, runs = self.model.take(request.address, request.size_bytes, request.write)
         request.end_ps = 0
-        request.chunks = len(pieces)
         self.waiting += 1
-        for piece in pieces:
-            self._port.append(_Chunk(request, piece, row + piece.row, clock))
         if clock > self._active:
             self._active = clock
+        if not (request.write or self._waits):
+            under_way = self._under_way
+            while under_way and under_way[0][0] <= now_ps:
+                self._pop()
+            if self._under_way_bytes < self.window_bytes:
+                request.chunks = len(runs)
+                count = 0
+                for run in runs:
+                    if not self._at_once(request, run, row, clock):
+                        break
+                    count += 1
+                runs = runs[count:]
+                if not runs:
+                    return
+        pieces = [piece for run in runs for piece in run[1:] or run]
+        request.chunks = len(pieces)
+        for piece in pieces:
+            self._port.append(_Chunk(request, piece, row + piece.row, clock))
+        self._waits = True
+
+    def _at_once(self, request: Request, run: Run, row: int, clock: int) -> bool:
+        """Hand over a whole run of reads, if nothing in the queues could come between its chunks.
+
+        Then the chunks would follow each other without a gap: each enters while the one before it is
+        on its way, as the port takes a burst a clock and the data bus no more.
+        """
+        piece = run[0]
+        moves = max(clock, self._accept_at, self._floor)
+        room_at = self._room_at
+        for bank in piece.banks:
+            if room_at[bank] > moves:
+                moves = room_at[bank]
+        reads = self._reads
+        if reads.leaving:
+            reads.purge(moves)
+            if reads.leaving:
+                return False
+        model = self.model
+        row += piece.row
+        if piece.interleaved and model.drift_apart(piece, row, False):
+            return False
+        pace = self._pace if moves == room_at[piece.banks[0]] else piece.bursts
+        end = model.place(piece, row, moves, False)
+        issue = model.issue
+        self._accept_at = max(clock, self._accept_at) + piece.bursts
+        if len(run) > 1:
+            # the last chunk moves when the one before it is issued
+            pace = (run[1].bursts - 1) * self._slot
+            issue += (piece.bursts - run[-1].bursts) * self._slot
+            moves = max(moves, issue - run[1].bursts * self._slot)
+        reads.leaves(run[-1].bursts, moves, moves + pace)
+        self._note(request, piece, moves, issue, end)
+        return True
 
     def advance(self, now_ps: int) -> list[Request]:
         """Hand over what fits in the window; returns the requests handed over whole, with `end_ps`."""
         under_way = self._under_way
         while under_way and under_way[0][0] <= now_ps:
-            _, size, last = heappop(under_way)
-            self._under_way_bytes -= size
-            self._ending -= last
+            self._pop()
         self._wake = None
-        self._done = []
-        now = self._now = self.model.clock(now_ps)
+        if not self._waits:
+            done, self._done = self._done, []
+            return done
+        self._now = self.model.clock(now_ps)
         reads, writes, port = self._reads, self._writes, self._port
         while self._under_way_bytes < self.window_bytes or not self._ending:
             if port:
                 self._accept()
-            if writes.bursts and not self._draining and self._batch(now):
+            if writes.bursts and not self._draining and self._batch():
                 start = max(self._floor, writes.chunks[-1].entered)
                 while self._move(reads, start):
                     pass
@@ -180,7 +241,15 @@ class QueueController:
             if not self._pending:
                 break
             self._turn()
-        return self._done
+        self._waits = bool(port or reads.chunks or writes.chunks or self._pending or self._writing)
+        done, self._done = self._done, []
+        return done
+
+    def _pop(self) -> None:
+        """What was under way is over."""
+        _, size, last = heappop(self._under_way)
+        self._under_way_bytes -= size
+        self._ending -= last
 
     def _accept(self) -> None:
         """Let chunks through the port while their queues have room."""
@@ -194,7 +263,7 @@ class QueueController:
             self._accept_at = end
             port.popleft()
 
-    def _batch(self, now: int) -> bool:
+    def _batch(self) -> bool:
         """Whether the writes held are to be moved; notes when to look again."""
         writes = self._writes
         if writes.bursts >= writes.size:
@@ -205,7 +274,7 @@ class QueueController:
             at = self._last_issue
         else:
             at = max(self._last_issue, self._active) + self._patience
-        if at <= now:
+        if at <= self._now:
             return True
         self._wake = at
         return False
@@ -271,29 +340,33 @@ class QueueController:
         """Give a chunk to the model."""
         model, request = self.model, chunk.request
         end = model.place(chunk.piece, chunk.row, chunk.clock, request.write)
-        issue = model.issue
-        self._pace = end - self._latency[request.write] - issue
+        self._pace = end - self._latency[request.write] - model.issue
+        self._note(request, chunk.piece, chunk.clock, model.issue, end)
+
+    def _note(self, request: Request, piece: Piece, moves: int, issue: int, end: int) -> None:
+        """Enter what was given to the model: when its last chunk moved and was issued, when its data ends."""
+        model = self.model
         if issue > self._last_issue:
             self._last_issue = issue
-        for share in chunk.piece.shares:
+        room_at, since_room = self._room_at, self._since_room
+        for share in piece.shares:
             bank = share.bank
-            held = self._since_room[bank] + share.bursts
+            held = since_room[bank] + share.bursts
             if held >= STEP:
-                self._room_at[bank] = issue
+                room_at[bank] = issue
                 held = 0
-            self._since_room[bank] = held
+            since_room[bank] = held
         end_ps = model.to_ps(end)
-        size = chunk.bursts * model.burst_bytes
+        size = piece.bursts * model.burst_bytes
         if end_ps > request.end_ps:
             request.end_ps = end_ps
-        left = request.chunks - 1
+        left = request.chunks = request.chunks - 1
         heappush(self._under_way, (end_ps if left else request.end_ps, size, not left))
         self._under_way_bytes += size
-        request.chunks = left
         if not left:
             self.waiting -= 1
             self._ending += 1
-            request.accepted_ps = max(request.arrival_ps, model.to_ps(chunk.clock))
+            request.accepted_ps = max(request.arrival_ps, model.to_ps(moves))
             self._done.append(request)
 
     def wake_ps(self) -> int | None:

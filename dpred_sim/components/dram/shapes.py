@@ -1,4 +1,4 @@
-"""Cuts a request into pieces that lie in one row of one or more banks.
+"""Cuts a request into pieces that lie in one row of one or more banks, and those into chunks.
 
 Only the address bits below the row decide, so the cuts of a whole request are remembered by its place
 in the block below the row bits.
@@ -14,7 +14,8 @@ _REMEMBERED = 1 << 15
 _MAX_RUN = 4
 STEP = 8
 """Bursts of one bank that enter the queue at a time."""
-MAX_PIECE = 32
+MAX_CHUNK = 32
+"""Bursts of several banks that do."""
 
 
 class Share(NamedTuple):
@@ -41,6 +42,12 @@ class Piece(NamedTuple):
     """The bank groups take turns closely enough for the data bus to be full."""
     shares: tuple[Share, ...]
     banks: tuple[int, ...]
+    """Those of the shares; the same object for the same banks."""
+
+
+Run = tuple[Piece, ...]
+"""Consecutive bursts of the same banks and row: the whole of it, and if that is more than enters a queue at
+a time, the chunks of it."""
 
 
 class Cutter:
@@ -53,46 +60,71 @@ class Cutter:
         self._low_bits = mapping.low_bits
         self._row_mask = mapping.row_mask
         self._low_mask = (1 << mapping.low_bits) - 1
-        self._known: dict[tuple[int, int], tuple[Piece, ...]] = {}
+        self._known: dict[tuple[int, int], tuple[Run, ...]] = {}
+        self._bank_sets: dict[tuple[int, ...], tuple[int, ...]] = {}
 
-    def cut(self, burst: int, count: int) -> tuple[int, tuple[Piece, ...]]:
-        """Row offset and pieces of `count` bursts from `burst`; add the offset to each piece's row."""
+    def cut(self, burst: int, count: int) -> tuple[int, tuple[Run, ...]]:
+        """Row offset and runs of `count` bursts from `burst`; add the offset to each piece's row."""
         if self._plain:
             key = (burst & self._low_mask, count)
-            pieces = self._known.get(key)
-            if pieces is None:
-                pieces = self._remember(key, self._cut(*key))
-            return (burst >> self._low_bits) & self._row_mask, pieces
+            runs = self._known.get(key)
+            if runs is None:
+                runs = self._remember(key, self._cut(*key))
+            return (burst >> self._low_bits) & self._row_mask, runs
         return 0, self._cut(burst, count)
 
-    def _remember(self, key: tuple[int, int], pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    def _remember(self, key: tuple[int, int], runs: tuple[Run, ...]) -> tuple[Run, ...]:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[key] = pieces
-        return pieces
+        self._known[key] = runs
+        return runs
 
-    def _cut(self, burst: int, count: int) -> tuple[Piece, ...]:
+    def _cut(self, burst: int, count: int) -> tuple[Run, ...]:
         mapping = self._mapping
         groups_per_rank = mapping.standard.bank_groups
-        runs: list[tuple[int, int, list[tuple[int, int]]]] = []
+        rows: list[tuple[int, int, list[tuple[int, int]]]] = []
         for number in range(burst, burst + count):
             place = mapping.locate(number)
             item = (place.flat_bank, place.rank * groups_per_rank + place.group)
-            if runs and runs[-1][:2] == (place.row, place.rank):
-                runs[-1][2].append(item)
+            if rows and rows[-1][:2] == (place.row, place.rank):
+                rows[-1][2].append(item)
             else:
-                runs.append((place.row, place.rank, [item]))
-        pieces: list[Piece] = []
-        for row, rank, banks in runs:
+                rows.append((place.row, place.rank, [item]))
+        runs: list[Run] = []
+        for row, rank, banks in rows:
             if self._interleaved(banks):
-                step = min(STEP * len(set(banks)), MAX_PIECE)
-                for start in range(0, len(banks), step):
-                    pieces.append(_piece(row, rank, banks[start : start + step], True))
-                continue
-            for part in _split(banks):
-                for start in range(0, len(part), STEP):
-                    pieces.append(_piece(row, rank, part[start : start + STEP], False))
-        return tuple(pieces)
+                runs += self._runs(row, rank, banks, True)
+            else:
+                for part in _split(banks):
+                    runs += self._runs(row, rank, part, False)
+        return tuple(runs)
+
+    def _runs(self, row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool) -> list[Run]:
+        """One run where all chunks are of the same banks, else a run a chunk."""
+        step = min(STEP * len(set(banks)), MAX_CHUNK)
+        chunks = [
+            self._piece(row, rank, banks[start : start + step], interleaved)
+            for start in range(0, len(banks), step)
+        ]
+        if len(chunks) > 1 and all(chunk.banks is chunks[0].banks for chunk in chunks):
+            return [(self._piece(row, rank, banks, interleaved), *chunks)]
+        return [(chunk,) for chunk in chunks]
+
+    def _piece(self, row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool) -> Piece:
+        total = len(banks)
+        first: dict[tuple[int, int], int] = {}
+        last: dict[tuple[int, int], int] = {}
+        count: dict[tuple[int, int], int] = {}
+        for place, item in enumerate(banks):
+            first.setdefault(item, place)
+            last[item] = place
+            count[item] = count.get(item, 0) + 1
+        shares = tuple(
+            Share(item[0], item[1], count[item], first[item], total - 1 - last[item]) for item in first
+        )
+        numbers = tuple(share.bank for share in shares)
+        numbers = self._bank_sets.setdefault(numbers, numbers)
+        return Piece(row, rank, total, interleaved, shares, numbers)
 
     def _interleaved(self, banks: list[tuple[int, int]]) -> bool:
         if self._spacing <= 1:
@@ -115,18 +147,3 @@ def _split(banks: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     for item in banks:
         parts.setdefault(item, []).append(item)
     return list(parts.values())
-
-
-def _piece(row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool) -> Piece:
-    total = len(banks)
-    first: dict[tuple[int, int], int] = {}
-    last: dict[tuple[int, int], int] = {}
-    count: dict[tuple[int, int], int] = {}
-    for place, item in enumerate(banks):
-        first.setdefault(item, place)
-        last[item] = place
-        count[item] = count.get(item, 0) + 1
-    shares = tuple(
-        Share(item[0], item[1], count[item], first[item], total - 1 - last[item]) for item in first
-    )
-    return Piece(row, rank, total, interleaved, shares, tuple(share.bank for share in shares))

@@ -28,10 +28,13 @@ CHUNKS = (
 """Patterns in units of 1 to 4 KiB: what the `banked` level is for."""
 LEVELS = ("banked", "burst")
 ISSUES = ("saturated", "fixed rate", "closed loop")
-SATURATED_BYTES = {"banked": 1 << 20, "burst": 1 << 21}
-"""Enough refresh intervals that the first, in which no refresh falls, does not count."""
-BANKED_STRIDE_BURSTS = 12_000
-"""The `burst` level runs strides as long as the reference did: some take many refreshes to settle."""
+SATURATED_BYTES = 1 << 20
+STRIDE_BURSTS = 12_000
+SLOW_TO_SETTLE = {
+    ("burst", "ds_ddr4_1rank_rochrababgco", pattern) for pattern in ("stride_4096", "stride_8192")
+}
+"""Rows that run as long as the reference did: which bank is activated when the window opens depends on the
+order of banks at one clock, and each refresh moves it on until it settles."""
 LOADED_BYTES = 1 << 20
 """Traffic of a run at a fixed rate or number outstanding."""
 ASKED = {
@@ -75,9 +78,11 @@ def measure(level: str, row: dict[str, Any]) -> Row:
     standard = reference.standard(row["config"])
     accesses, size = reference.accesses(row["pattern"])
     options: dict[str, Any] = {}
-    total = SATURATED_BYTES[level]
+    total = SATURATED_BYTES
     if row["pattern"].startswith("stride_"):
-        total = 64 * (BANKED_STRIDE_BURSTS if level == "banked" else row["requests"])
+        total = 64 * STRIDE_BURSTS
+    if (level, row["config"], row["pattern"]) in SLOW_TO_SETTLE:
+        total = 64 * row["requests"]
     if row["issue"] != "saturated":
         total = LOADED_BYTES
         options["piece_bytes"] = 64
