@@ -40,6 +40,18 @@ class _Chunk:
         """When all of it has come through the port."""
 
 
+class _Waiting:
+    """A request at the port."""
+
+    __slots__ = ("clock", "request", "row", "runs")
+
+    def __init__(self, request: Request, row: int, runs: tuple[Run, ...], clock: int) -> None:
+        self.request = request
+        self.row = row
+        self.runs = runs
+        self.clock = clock
+
+
 class _Queue:
     """Chunks of one direction between port and banks.
 
@@ -88,6 +100,17 @@ class _Queue:
         heappush(self.leaving, (clock, end, bursts))
         self.leaving_bursts += bursts
 
+    def room_from(self, clock: int) -> int:
+        """The first time from a clock on at which a burst may enter, with no chunk waiting here."""
+        self.purge(clock)
+        bursts = self.leaving_bursts
+        for leaves, _, count in sorted(self.leaving) if bursts >= self.size else ():
+            clock = leaves
+            bursts -= count
+            if bursts < self.size:
+                break
+        return clock
+
     def purge(self, clock: int) -> None:
         """Forget what has left by a clock."""
         leaving = self.leaving
@@ -120,7 +143,10 @@ class QueueController:
             raise InputError("the low watermark is above the high one", field="write_low")
         self._low = self.write_low_bytes // burst
         self._patience = timing.CWL + timing.nBL + timing.tWTR_L + timing.tRP + timing.tRCDRD
-        self._port: deque[_Chunk] = deque()
+        self._port: deque[_Waiting] = deque()
+        self._port_writes = 0
+        self._head: deque[_Chunk] = deque()
+        """Chunks of the request at the head of the port."""
         self._reads = _Queue(queue)
         self._writes = _Queue(max(1, self.write_high_bytes // burst))
         self._accept_at = 0
@@ -148,8 +174,6 @@ class QueueController:
         self._ending = 0
         """Under way with a completion to come, which is when `advance` is called again."""
         self._slot = timing.tCCD_S
-        self._waits = False
-        """Something is in a queue, or the data bus is still turned to writes."""
         self._wake: int | None = None
         self._done: list[Request] = []
 
@@ -161,25 +185,31 @@ class QueueController:
         self.waiting += 1
         if clock > self._active:
             self._active = clock
-        if not (request.write or self._waits):
-            under_way = self._under_way
-            while under_way and under_way[0][0] <= now_ps:
-                self._pop()
-            if self._under_way_bytes < self.window_bytes:
-                request.chunks = len(runs)
-                count = 0
-                for run in runs:
-                    if not self._at_once(request, run, row, clock):
-                        break
-                    count += 1
-                runs = runs[count:]
-                if not runs:
+        self._port.append(_Waiting(request, row, runs, clock))
+        self._port_writes += request.write
+
+    def _straight(self) -> None:
+        """Hand over what stands at the port without cutting it into chunks, as far as that is the same."""
+        port = self._port
+        while port and (self._under_way_bytes < self.window_bytes or not self._ending):
+            head = port[0]
+            runs = head.runs
+            head.request.chunks = len(runs)
+            for index, run in enumerate(runs):
+                if not self._at_once(head.request, run, head.row, head.clock):
+                    head.runs = runs[index:]
+                    self._expand()
                     return
-        pieces = [piece for run in runs for piece in run[1:] or run]
+            port.popleft()
+
+    def _expand(self) -> None:
+        """Cut the request at the head of the port into chunks."""
+        head = self._port.popleft()
+        request = head.request
+        self._port_writes -= request.write
+        pieces = [piece for run in head.runs for piece in run[1:] or run]
         request.chunks = len(pieces)
-        for piece in pieces:
-            self._port.append(_Chunk(request, piece, row + piece.row, clock))
-        self._waits = True
+        self._head.extend(_Chunk(request, piece, head.row + piece.row, head.clock) for piece in pieces)
 
     def _at_once(self, request: Request, run: Run, row: int, clock: int) -> bool:
         """Hand over a whole run of reads, if nothing in the queues could come between its chunks.
@@ -188,16 +218,15 @@ class QueueController:
         on its way, as the port takes a burst a clock and the data bus no more.
         """
         piece = run[0]
-        moves = max(clock, self._accept_at, self._floor)
+        reads = self._reads
+        accepted = reads.room_from(max(clock, self._accept_at))
+        moves = max(accepted, self._floor, self._now)
         room_at = self._room_at
         for bank in piece.banks:
             if room_at[bank] > moves:
                 moves = room_at[bank]
-        reads = self._reads
-        if reads.leaving:
-            reads.purge(moves)
-            if reads.leaving:
-                return False
+        if reads.leaving and max(reads.leaving)[0] > moves:
+            return False
         model = self.model
         row += piece.row
         if piece.interleaved and model.drift_apart(piece, row, False):
@@ -205,7 +234,7 @@ class QueueController:
         pace = self._pace if moves == room_at[piece.banks[0]] else piece.bursts
         end = model.place(piece, row, moves, False)
         issue = model.issue
-        self._accept_at = max(clock, self._accept_at) + piece.bursts
+        self._accept_at = accepted + piece.bursts
         if len(run) > 1:
             # the last chunk moves when the one before it is issued
             pace = (run[1].bursts - 1) * self._slot
@@ -221,13 +250,20 @@ class QueueController:
         while under_way and under_way[0][0] <= now_ps:
             self._pop()
         self._wake = None
-        if not self._waits:
-            done, self._done = self._done, []
-            return done
+        reads, writes, port, head = self._reads, self._writes, self._port, self._head
+        if not (port or head or reads.chunks or writes.chunks or self._pending):
+            return []
         self._now = self.model.clock(now_ps)
-        reads, writes, port = self._reads, self._writes, self._port
         while self._under_way_bytes < self.window_bytes or not self._ending:
-            if port:
+            if port and not (
+                head or self._port_writes or self._writing or reads.chunks or writes.chunks or self._pending
+            ):
+                self._straight()
+                if not head:
+                    if port:
+                        continue
+                    break
+            if port or head:
                 self._accept()
             if writes.bursts and not self._draining and self._batch():
                 start = max(self._floor, writes.chunks[-1].entered)
@@ -241,7 +277,6 @@ class QueueController:
             if not self._pending:
                 break
             self._turn()
-        self._waits = bool(port or reads.chunks or writes.chunks or self._pending or self._writing)
         done, self._done = self._done, []
         return done
 
@@ -253,22 +288,24 @@ class QueueController:
 
     def _accept(self) -> None:
         """Let chunks through the port while their queues have room."""
-        port = self._port
-        while port:
-            chunk = port[0]
+        head = self._head
+        while head or self._port:
+            if not head:
+                self._expand()
+            chunk = head[0]
             queue = self._writes if chunk.request.write else self._reads
             end = queue.accept(chunk, max(chunk.clock, self._accept_at))
             if end < 0:
                 return
             self._accept_at = end
-            port.popleft()
+            head.popleft()
 
     def _batch(self) -> bool:
         """Whether the writes held are to be moved; notes when to look again."""
         writes = self._writes
         if writes.bursts >= writes.size:
             return True
-        if self._reads.chunks or self._port or self._pending:
+        if self._reads.chunks or self._port or self._head or self._pending:
             return False
         if writes.bursts > self.queue // 4:
             at = self._last_issue
