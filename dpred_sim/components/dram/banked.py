@@ -512,7 +512,11 @@ class BankedModel:
         if not self._per_bank:
             refreshing = refreshes * self._duration
             for due, done in zip(self._due, self._refreshed, strict=True):
-                last = done if due > clock else due + (clock - due) // self._period * self._period + self._duration
+                last = (
+                    done
+                    if due > clock
+                    else due + (clock - due) // self._period * self._period + self._duration
+                )
                 refreshing -= min(self._duration, max(0, last - clock))
         return replace(
             self._counters,

@@ -40,18 +40,6 @@ class _Chunk:
         """When all of it has come through the port."""
 
 
-class _Waiting:
-    """A request at the port."""
-
-    __slots__ = ("clock", "request", "row", "runs")
-
-    def __init__(self, request: Request, row: int, runs: tuple[Run, ...], clock: int) -> None:
-        self.request = request
-        self.row = row
-        self.runs = runs
-        self.clock = clock
-
-
 class _Queue:
     """Chunks of one direction between port and banks.
 
@@ -143,7 +131,8 @@ class QueueController:
             raise InputError("the low watermark is above the high one", field="write_low")
         self._low = self.write_low_bytes // burst
         self._patience = timing.CWL + timing.nBL + timing.tWTR_L + timing.tRP + timing.tRCDRD
-        self._port: deque[_Waiting] = deque()
+        self._port: deque[tuple[Request, int, tuple[Run, ...], int]] = deque()
+        """Requests with row offset, runs and clock of arrival."""
         self._port_writes = 0
         self._head: deque[_Chunk] = deque()
         """Chunks of the request at the head of the port."""
@@ -179,37 +168,35 @@ class QueueController:
 
     def submit(self, now_ps: int, request: Request) -> None:
         """Queue a request."""
-        clock = self._now = self.model.clock(now_ps)
+        clock = self.model.clock(now_ps)
         row, runs = self.model.take(request.address, request.size_bytes, request.write)
         request.end_ps = 0
         self.waiting += 1
         if clock > self._active:
             self._active = clock
-        self._port.append(_Waiting(request, row, runs, clock))
+        self._port.append((request, row, runs, clock))
         self._port_writes += request.write
 
     def _straight(self) -> None:
         """Hand over what stands at the port without cutting it into chunks, as far as that is the same."""
         port = self._port
         while port and (self._under_way_bytes < self.window_bytes or not self._ending):
-            head = port[0]
-            runs = head.runs
-            head.request.chunks = len(runs)
+            request, row, runs, clock = port[0]
+            request.chunks = len(runs)
             for index, run in enumerate(runs):
-                if not self._at_once(head.request, run, head.row, head.clock):
-                    head.runs = runs[index:]
+                if not self._at_once(request, run, row, clock):
+                    port[0] = request, row, runs[index:], clock
                     self._expand()
                     return
             port.popleft()
 
     def _expand(self) -> None:
         """Cut the request at the head of the port into chunks."""
-        head = self._port.popleft()
-        request = head.request
+        request, row, runs, clock = self._port.popleft()
         self._port_writes -= request.write
-        pieces = [piece for run in head.runs for piece in run[1:] or run]
+        pieces = [piece for run in runs for piece in run[1:] or run]
         request.chunks = len(pieces)
-        self._head.extend(_Chunk(request, piece, head.row + piece.row, head.clock) for piece in pieces)
+        self._head.extend(_Chunk(request, piece, row + piece.row, clock) for piece in pieces)
 
     def _at_once(self, request: Request, run: Run, row: int, clock: int) -> bool:
         """Hand over a whole run of reads, if nothing in the queues could come between its chunks.
@@ -218,28 +205,34 @@ class QueueController:
         on its way, as the port takes a burst a clock and the data bus no more.
         """
         piece = run[0]
-        reads = self._reads
-        accepted = reads.room_from(max(clock, self._accept_at))
-        moves = max(accepted, self._floor, self._now)
-        room_at = self._room_at
-        for bank in piece.banks:
+        reads, model, room_at = self._reads, self.model, self._room_at
+        if clock < self._accept_at:
+            clock = self._accept_at
+        if reads.leaving:
+            clock = reads.room_from(clock)
+        moves = self._now if self._now > self._floor else self._floor
+        if moves < clock:
+            moves = clock
+        banks = piece.banks
+        for bank in banks:
             if room_at[bank] > moves:
                 moves = room_at[bank]
         if reads.leaving and max(reads.leaving)[0] > moves:
             return False
-        model = self.model
         row += piece.row
         if piece.interleaved and model.drift_apart(piece, row, False):
             return False
-        pace = self._pace if moves == room_at[piece.banks[0]] else piece.bursts
+        bursts = piece.bursts
+        pace = self._pace if moves == room_at[banks[0]] else bursts
         end = model.place(piece, row, moves, False)
         issue = model.issue
-        self._accept_at = accepted + piece.bursts
+        self._accept_at = clock + bursts
         if len(run) > 1:
             # the last chunk moves when the one before it is issued
-            pace = (run[1].bursts - 1) * self._slot
-            issue += (piece.bursts - run[-1].bursts) * self._slot
-            moves = max(moves, issue - run[1].bursts * self._slot)
+            chunk = run[1].bursts
+            pace = (chunk - 1) * self._slot
+            issue += (bursts - run[-1].bursts) * self._slot
+            moves = max(moves, issue - chunk * self._slot)
         reads.leaves(run[-1].bursts, moves, moves + pace)
         self._note(request, piece, moves, issue, end)
         return True
@@ -251,7 +244,7 @@ class QueueController:
             self._pop()
         self._wake = None
         reads, writes, port, head = self._reads, self._writes, self._port, self._head
-        if not (port or head or reads.chunks or writes.chunks or self._pending):
+        if not self.waiting:
             return []
         self._now = self.model.clock(now_ps)
         while self._under_way_bytes < self.window_bytes or not self._ending:
@@ -385,14 +378,19 @@ class QueueController:
         model = self.model
         if issue > self._last_issue:
             self._last_issue = issue
-        room_at, since_room = self._room_at, self._since_room
-        for share in piece.shares:
-            bank = share.bank
-            held = since_room[bank] + share.bursts
-            if held >= STEP:
+        room_at = self._room_at
+        if piece.bursts >= STEP * len(piece.banks):
+            for bank in piece.banks:
                 room_at[bank] = issue
-                held = 0
-            since_room[bank] = held
+        else:
+            since_room = self._since_room
+            for share in piece.shares:
+                bank = share.bank
+                held = since_room[bank] + share.bursts
+                if held >= STEP:
+                    room_at[bank] = issue
+                    held = 0
+                since_room[bank] = held
         end_ps = model.to_ps(end)
         size = piece.bursts * model.burst_bytes
         if end_ps > request.end_ps:
@@ -403,7 +401,9 @@ class QueueController:
         if not left:
             self.waiting -= 1
             self._ending += 1
-            request.accepted_ps = max(request.arrival_ps, model.to_ps(moves))
+            accepted_ps = model.to_ps(moves)
+            if accepted_ps > request.arrival_ps:
+                request.accepted_ps = accepted_ps
             self._done.append(request)
 
     def wake_ps(self) -> int | None:
