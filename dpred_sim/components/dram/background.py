@@ -1,8 +1,9 @@
-"""Time of each rank with rows open, refreshing, or with all banks precharged: what background energy needs."""
+"""How long ranks have rows open, refresh, or have all banks precharged: what background energy needs."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 _FOREVER = 1 << 62
 
@@ -47,7 +48,7 @@ class OpenTime:
         return self._total + max(0, min(clock, self.until) - self._since)
 
 
-def background(tck_ps: Fraction, ranks: int, active: int, refreshing: int, end_ps: int) -> dict[str, int]:
+def background(tck_ps: Fraction, ranks: int, active: int, refreshing: int, end_ps: int) -> dict[str, Any]:
     """Picoseconds in each state from clocks, summed over the ranks: they add up to `end_ps` times ranks."""
     whole = end_ps * ranks
     refresh_ps = min(whole, int(refreshing * tck_ps))

@@ -512,12 +512,9 @@ class BankedModel:
         if not self._per_bank:
             refreshing = refreshes * self._duration
             for due, done in zip(self._due, self._refreshed, strict=True):
-                last = (
-                    done
-                    if due > clock
-                    else due + (clock - due) // self._period * self._period + self._duration
-                )
-                refreshing -= min(self._duration, max(0, last - clock))
+                if due <= clock:
+                    done = due + (clock - due) // self._period * self._period + self._duration
+                refreshing -= min(self._duration, max(0, done - clock))
         return replace(
             self._counters,
             refreshes=refreshes,

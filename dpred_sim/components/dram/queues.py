@@ -57,12 +57,10 @@ class _Queue:
         self.leaving_bursts = 0
 
     def accept(self, chunk: _Chunk, clock: int) -> int:
-        """Let a chunk in from a clock on, as soon as there is room.
+        """Let a chunk in from a clock on, as soon as there is room; returns when all of it is in.
 
-        Returns when all of it is in, or -1: not known yet.
+        Fewer bursts than fit may wait here: when they will leave is not known.
         """
-        if self.bursts >= self.size:
-            return -1
         self.purge(clock)
         leaving = self.leaving
         end = clock + chunk.bursts
@@ -171,6 +169,7 @@ class QueueController:
         clock = self.model.clock(now_ps)
         row, runs = self.model.take(request.address, request.size_bytes, request.write)
         request.end_ps = 0
+        request.accepted_ps = -1
         self.waiting += 1
         if clock > self._active:
             self._active = clock
@@ -220,12 +219,13 @@ class QueueController:
         if reads.leaving and max(reads.leaving)[0] > moves:
             return False
         row += piece.row
-        if piece.interleaved and model.drift_apart(piece, row, False):
+        if len(run) > 1 and piece.interleaved and model.drift_apart(piece, row, False):
             return False
         bursts = piece.bursts
         pace = self._pace if moves == room_at[banks[0]] else bursts
         end = model.place(piece, row, moves, False)
         issue = model.issue
+        self._accepted(request, clock)
         self._accept_at = clock + bursts
         if len(run) > 1:
             # the last chunk moves when the one before it is issued
@@ -234,7 +234,7 @@ class QueueController:
             issue += (bursts - run[-1].bursts) * self._slot
             moves = max(moves, issue - chunk * self._slot)
         reads.leaves(run[-1].bursts, moves, moves + pace)
-        self._note(request, piece, moves, issue, end)
+        self._note(request, piece, issue, end)
         return True
 
     def advance(self, now_ps: int) -> list[Request]:
@@ -283,15 +283,21 @@ class QueueController:
         """Let chunks through the port while their queues have room."""
         head = self._head
         while head or self._port:
+            write = (head[0].request if head else self._port[0][0]).write
+            queue = self._writes if write else self._reads
+            if queue.bursts >= queue.size:
+                return
             if not head:
                 self._expand()
             chunk = head[0]
-            queue = self._writes if chunk.request.write else self._reads
-            end = queue.accept(chunk, max(chunk.clock, self._accept_at))
-            if end < 0:
-                return
-            self._accept_at = end
+            self._accept_at = queue.accept(chunk, max(chunk.clock, self._accept_at))
+            self._accepted(chunk.request, chunk.clock)
             head.popleft()
+
+    def _accepted(self, request: Request, clock: int) -> None:
+        """Enter when the first burst of a request comes through the port."""
+        if request.accepted_ps < 0:
+            request.accepted_ps = max(request.arrival_ps, self.model.to_ps(clock))
 
     def _batch(self) -> bool:
         """Whether the writes held are to be moved; notes when to look again."""
@@ -371,10 +377,10 @@ class QueueController:
         model, request = self.model, chunk.request
         end = model.place(chunk.piece, chunk.row, chunk.clock, request.write)
         self._pace = end - self._latency[request.write] - model.issue
-        self._note(request, chunk.piece, chunk.clock, model.issue, end)
+        self._note(request, chunk.piece, model.issue, end)
 
-    def _note(self, request: Request, piece: Piece, moves: int, issue: int, end: int) -> None:
-        """Enter what was given to the model: when its last chunk moved and was issued, when its data ends."""
+    def _note(self, request: Request, piece: Piece, issue: int, end: int) -> None:
+        """Enter what was given to the model: when its last chunk is issued, when its data ends."""
         model = self.model
         if issue > self._last_issue:
             self._last_issue = issue
@@ -401,9 +407,6 @@ class QueueController:
         if not left:
             self.waiting -= 1
             self._ending += 1
-            accepted_ps = model.to_ps(moves)
-            if accepted_ps > request.arrival_ps:
-                request.accepted_ps = accepted_ps
             self._done.append(request)
 
     def wake_ps(self) -> int | None:
