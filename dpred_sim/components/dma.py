@@ -18,7 +18,10 @@ from dpred_sim.components.stream import ReadStream
 REQUEST_BYTES = 4096
 """Largest request, aligned to its size."""
 IN_FLIGHT_BYTES = 32 * 1024
-"""Bytes that one engine has under way."""
+"""Bytes that one engine has under way at least."""
+REQUESTS_A_CHANNEL = 2
+"""Requests that one engine has under way with every channel at least (assumption): while the bits of one cross
+the data bus, the other opens its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,10 @@ class TransferSettings:
 
     request_bytes: int = REQUEST_BYTES
     in_flight_bytes: int = IN_FLIGHT_BYTES
+
+    def in_flight(self, channels: int) -> int:
+        """Bytes that one engine has under way with so many channels."""
+        return max(self.in_flight_bytes, REQUESTS_A_CHANNEL * self.request_bytes * channels)
 
 
 class TrafficLedger(Protocol):
@@ -142,7 +149,7 @@ class ReadDma:
         self.memory = memory
         self.port = port
         self.ledger = ledger
-        self.settings = settings
+        self._limit = settings.in_flight(len(memory.channels))
         self.in_flight = 0
         self.bytes = 0
         self.refill: Callable[[], ReadStream | None] | None = None
@@ -163,7 +170,7 @@ class ReadDma:
 
     def pump(self) -> None:
         """Send whatever can be sent now."""
-        if self._pumping or self.in_flight >= self.settings.in_flight_bytes:
+        if self._pumping or self.in_flight >= self._limit:
             return
         self._pumping = True
         idle = 0
@@ -213,7 +220,7 @@ class ReadDma:
         index = stream.issued
         first = stream.bounds[index]
         size = stream.bounds[index + 1] - first
-        if self.in_flight and self.in_flight + size > self.settings.in_flight_bytes:
+        if self.in_flight and self.in_flight + size > self._limit:
             return False
         room_bits = stream.rooms[index + 1] - stream.rooms[index]
         room = stream.room
@@ -270,7 +277,7 @@ class WriteDma:
         self.memory = memory
         self.port = port
         self.ledger = ledger
-        self.settings = settings
+        self._limit = settings.in_flight(len(memory.channels))
         self.in_flight = 0
         self.bytes = 0
         self._queue: deque[WriteRequest] = deque()
@@ -288,7 +295,7 @@ class WriteDma:
     def _pump(self) -> None:
         while self._queue:
             request = self._queue[0]
-            if self.in_flight and self.in_flight + request.size > self.settings.in_flight_bytes:
+            if self.in_flight and self.in_flight + request.size > self._limit:
                 return
             self._queue.popleft()
             self._send(request)

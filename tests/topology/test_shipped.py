@@ -17,6 +17,8 @@ from dpred_sim.topology.document import parse_yaml
 from dpred_sim.topology.graph import DRAM
 
 NAMES = ready_made_names("topologies", ".yaml")
+MEMORIES = {"lpddr4": 2, "lpddr5": 4, "ddr5": 2, "hbm2": 16, "hbm3": 32}
+"""Other memories, with their number of channels."""
 FAMILY = {
     "dadiannao_ddr4": ("dadiannao", "raw"),
     "dadiannao_dpred_ddr4": ("dadiannao", "dpred"),
@@ -31,6 +33,8 @@ FAMILY = {
     "scnn_8b_ddr4": ("scnn", "zero_rle"),
     "scnn_dpred_ddr4": ("scnn_dpred", "dpred"),
     "scnn_dpred_8b_ddr4": ("scnn_dpred", "dpred"),
+    **{f"dpred_stripes_{memory}": ("dpred_stripes", "dpred") for memory in MEMORIES},
+    **{f"dadiannao_{memory}": ("dadiannao", "raw") for memory in MEMORIES},
 }
 OWN_MEMORIES = ("scnn",)
 """Systems whose buffers and links are not those of the baseline of 4096 multipliers."""
@@ -89,6 +93,28 @@ def test_comparisons_differ_in_tiles_and_storage_only(name: str) -> None:
             ].parameters.model_copy(update={"stores": None})
         elif node.kind != "tile":
             assert node == reference.nodes[id]
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_other_memories_differ_in_dram_and_what_is_at_it_only(memory: str) -> None:
+    reference = load_topology("dpred_stripes_ddr4")
+    for family in ("dpred_stripes", "dadiannao"):
+        system = load_topology(f"{family}_{memory}")
+        assert len(system.of_kind(DRAM)) == MEMORIES[memory]
+        assert re.search(rf"from {MEMORIES[memory]} channels of", " ".join(system.description.split()))
+        for name in ("dispatcher", "activations", "weights.3"):
+            one, other = system.node(name).parameters, reference.node(name).parameters
+            wide = {"converter": None} if hasattr(one, "converter") else {}
+            assert one.model_copy(update=wide) == other.model_copy(update=wide)
+        on_chip = [link for link in reference.links if "dram" not in link.name]
+        assert [link for link in system.links if "dram" not in link.name] == on_chip
+    # whatever the channels bring, the converters take: 20 bit is the densest group
+    system = load_topology(f"dpred_stripes_{memory}")
+    standard = load_standard(system.of_kind(DRAM)[0].parameters.standard)
+    peak = standard.peak_bits_per_second() / system.clocks["core"] * MEMORIES[memory]
+    for name in ("activations", "weights.0"):
+        converter = system.node(name).parameters.converter
+        assert converter.groups * converter.units >= peak / 20
 
 
 @pytest.mark.parametrize("name", NAMES)
