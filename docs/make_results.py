@@ -35,6 +35,8 @@ BITS = (16, 8)
 BASELINE = "dadiannao"
 LEFT_OUT: dict[str, str] = {}
 """Systems without a row, each with the reason."""
+OTHER_MEMORIES = ("_lpddr4", "_lpddr5", "_ddr5", "_hbm2", "_hbm3")
+"""Ends of the names of systems that docs/memory.md compares."""
 BOTH = ("bit_fusion_8b_ddr4",)
 """Systems that take models of either width."""
 
@@ -77,6 +79,7 @@ HEAD = (
 def systems(bits: int) -> list[str]:
     """Ready-made systems for models of `bits`-bit values."""
     names = [name for name in ready_made_names("topologies", ".yaml") if name not in LEFT_OUT]
+    names = [name for name in names if not name.endswith(OTHER_MEMORIES)]
     return [name for name in names if name in BOTH or ("_8b_" in name) == (bits == 8)]
 
 
