@@ -20,7 +20,7 @@ REQUEST_BYTES = 4096
 IN_FLIGHT_BYTES = 32 * 1024
 """Bytes that one engine has under way at least."""
 REQUESTS_A_CHANNEL = 2
-"""Requests that one engine has under way with every channel at least (assumption): while the bits of one cross
+"""Requests an engine has under way with every channel at least (assumption): while the bits of one cross
 the data bus, the other opens its row."""
 
 

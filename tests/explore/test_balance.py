@@ -175,7 +175,9 @@ AWKWARD = [
 BALANCED = re.compile(r".*_(ddr4|ddr5|lpddr4|lpddr5|hbm2|hbm3)")
 
 
-@pytest.mark.parametrize("name", [n for n in ready_made_names("topologies", ".yaml") if BALANCED.fullmatch(n)])
+@pytest.mark.parametrize(
+    "name", [n for n in ready_made_names("topologies", ".yaml") if BALANCED.fullmatch(n)]
+)
 def test_no_path_on_chip_limits_the_shipped_comparisons(name: str) -> None:
     bits = 8 if "_8b_" in name else 16
     scale = 4 if bits == 8 else 60

@@ -81,6 +81,8 @@ class BankedModel:
         """Banks and row looked at last, all open, and from which clock on bursts may follow each other."""
         self._beside = False
         """Bursts of other bank groups go beside the piece that is placed."""
+        self.present = 0
+        """No piece arrives before that clock."""
         self.issue = 0
         """Clock of the first column command of the piece placed last."""
 
@@ -103,7 +105,7 @@ class BankedModel:
 
     def serve(self, now_ps: int, address: int, size_bytes: int, write: bool) -> Served:
         """Serve one request; see model.ChannelModel."""
-        arrival = self.clock(now_ps)
+        arrival = self.present = self.clock(now_ps)
         row, runs = self.take(address, size_bytes, write)
         start = first = _FOREVER
         end = 0
@@ -146,6 +148,8 @@ class BankedModel:
         latency = timing.CWL if write else timing.CL
         left = piece.bursts
         end = 0
+        # pieces may come ahead of time: what is free from the present on, others may still use
+        earliest = (arrival if arrival < self.present else self.present) + latency
         drifts = piece.interleaved and len(piece.shares) > 1 and self.drift_apart(piece, row, write)
         self._start = self._first = _FOREVER
         while left:
@@ -163,13 +167,13 @@ class BankedModel:
             if ready >= limit:
                 self._refresh(unit, arrival)
                 continue
-            if write is not self._write or bus.end <= arrival + latency:
-                ready = self._turn(piece, arrival + latency, ready, write, unit)
+            if write is not self._write or bus.end <= earliest:
+                ready = self._turn(piece, earliest, ready, write, unit)
             start = ready - bus.anchor
             if start < 0:
                 start = 0
             if start > self._retire_from:
-                start -= self._retire(arrival + latency)
+                start -= self._retire(earliest)
             if rank != self._last_rank:
                 start = self._switch_rank(rank, start)
             horizon = bus.horizon
@@ -383,7 +387,8 @@ class BankedModel:
                 free = end
             self._write = write
             bus.spacing = self._spacing(write, beside=False)
-        anchor = max(ready if end <= earliest else end, free)
+        # from the first clock that anybody could use: who is ready sooner may come before this one
+        anchor = max(earliest, end, free)
         idle = min(max(0, earliest - end), anchor - end)
         turn = min(max(0, free - end - idle), anchor - end - idle)
         bus.restart(anchor)

@@ -46,7 +46,7 @@ class DramParameters(schema.Parameters):
         description="Requests under way ahead of the data bus; default 32 bursts and 8 a bank (assumption).",
     )
     write_high: Bits | None = Field(
-        default=None, description="Waiting writes that start a batch; default 64 bursts (assumption)."
+        default=None, description="Waiting writes that start a batch; default 32 bursts (assumption)."
     )
     write_low: Bits | None = Field(
         default=None, description="Waiting writes at which a batch ends; default none."

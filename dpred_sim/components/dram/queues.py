@@ -147,7 +147,9 @@ class QueueController:
         """With their banks, in order, but against the direction of the bus or behind such."""
         self._pending_bursts = [0] * banks
         self._room_at = [0] * banks
-        self._since_room = [0] * banks
+        """When the queue of each bank takes another burst."""
+        self._held = [[0] * STEP for _ in range(banks)]
+        """When each of its last bursts is issued."""
         self._pace = 0
         self._latency = (timing.CL + timing.nBL, timing.CWL + timing.nBL)
         self._last_issue = 0
@@ -246,7 +248,7 @@ class QueueController:
         reads, writes, port, head = self._reads, self._writes, self._port, self._head
         if not self.waiting:
             return []
-        self._now = self.model.clock(now_ps)
+        self._now = self.model.present = self.model.clock(now_ps)
         while self._under_way_bytes < self.window_bytes or not self._ending:
             if port and not (
                 head or self._port_writes or self._writing or reads.chunks or writes.chunks or self._pending
@@ -389,14 +391,12 @@ class QueueController:
             for bank in piece.banks:
                 room_at[bank] = issue
         else:
-            since_room = self._since_room
             for share in piece.shares:
-                bank = share.bank
-                held = since_room[bank] + share.bursts
-                if held >= STEP:
-                    room_at[bank] = issue
-                    held = 0
-                since_room[bank] = held
+                held = self._held[share.bank]
+                if held[0] < room_at[share.bank]:
+                    held = [room_at[share.bank]] * STEP
+                held = self._held[share.bank] = [*held[share.bursts :], *([issue] * min(STEP, share.bursts))]
+                room_at[share.bank] = held[0]
         end_ps = model.to_ps(end)
         size = piece.bursts * model.burst_bytes
         if end_ps > request.end_ps:
