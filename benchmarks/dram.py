@@ -1,4 +1,8 @@
-"""Speed of the DRAM levels: megabytes of traffic a second of processor time, simulation included."""
+"""Speed of the DRAM levels: megabytes of traffic a second of processor time, simulation included.
+
+Then the share of whole network runs that is spent in DRAM: own time of its modules under cProfile, and
+processor time beside the same run at the level `bandwidth`.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +46,43 @@ def run(level: str, pattern: str, size: int, count: int, mapping: str | None = N
     return count * size / (process_time() - start) / 1e6
 
 
+def share(network: str, topology: str = "dpred_stripes_ddr4") -> str:
+    from cProfile import Profile
+    from pstats import Stats
+
+    import dpred_sim as dp
+
+    workload, system = dp.load_workload(network), dp.load_topology(topology)
+    flat = dp.load_topology(topology, set=["nodes.dram.level=bandwidth"])
+    dp.simulate(workload, system)  # what is computed from the values alone is kept
+    times = []
+    for one in (system, flat):
+        runs = []
+        for _ in range(3):
+            start = process_time()
+            dp.simulate(workload, one)
+            runs.append(process_time() - start)
+        times.append(min(runs))
+    profile = Profile()
+    profile.runcall(dp.simulate, workload, system)
+    own = [(where[0], row[2]) for where, row in Stats(profile).stats.items()]  # type: ignore[attr-defined]
+    total = sum(seconds for _, seconds in own)
+    inside = sum(seconds for file, seconds in own if "components/dram/" in file)
+    return (
+        f"{network:10} {times[0]:8.3f} s, {times[1]:.3f} s at the level bandwidth; own time of DRAM "
+        f"{100 * inside / total:.0f} %"
+    )
+
+
 def main() -> None:
     print(f"{'level':10} {'pattern':12} {'request':>8} {'MB/s':>8}")
     for level, count in (("bandwidth", COUNT), ("banked", COUNT)):
         for pattern in ("sequential", "random", "streams"):
             for size in (2048, 4096):
                 print(f"{level:10} {pattern:12} {size:8} {run(level, pattern, size, count):8.0f}")
+    print()
+    for network in ("alexnet", "resnet50", "vgg19"):
+        print(share(network))
 
 
 if __name__ == "__main__":

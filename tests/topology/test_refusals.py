@@ -257,7 +257,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         (tmp_path / "missing.yaml", "no such topology file"),
         (tmp_path / "folder.yaml", "is a directory"),
         (tmp_path, "is a directory"),
-        ("dpred_stripes_ddr5", "did you mean 'dpred_stripes_ddr4'?"),
+        ("dpred_stripes_ddr44", "did you mean 'dpred_stripes_ddr4'?"),
         ("x" * 5000, "no"),
         ("x" * 5000 + ".yaml", "no"),
         ("a\0b.yaml", "no"),
