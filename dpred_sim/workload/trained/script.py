@@ -64,7 +64,7 @@ def trained_values(
     entry = shipped().model(name)
     found = subject(name, inputs or None)
     path = profile_path(name, tolerance)
-    profile = _profile(path, found) if quantise == "profiled" else None
+    profile = _profile(path, found) if quantise.partition(",")[0].strip() == "profiled" else None
     about: dict[str, Any] = {
         "model": f"{entry.network}; weights: {entry.weights_licence}",
         "model_sha256": found.model_sha256,
