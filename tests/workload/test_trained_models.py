@@ -348,7 +348,7 @@ def test_a_piece_of_a_photo_is_kept_and_made_once(
     path = found.path()
     assert np.array_equal(np.asarray(image.open(path)), pixels[3:20, 10:50])
     (folder / "i.png").unlink()
-    assert found.path() == path and found.name == "i.png"
+    assert found.path() == path and found.name == "i"
 
 
 def test_a_users_array_is_taken_as_it_is(small: Manifest, tmp_path: Path) -> None:

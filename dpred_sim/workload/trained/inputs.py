@@ -83,8 +83,7 @@ def _prepared(
     key = key_of([PREPARED, sha256, dict(cut), dict(wanted)])
     suffix, make = KINDS[kind]
     path = cache_folder("inputs", f"{key[:16]}{suffix}")
-    label = name if Path(name).suffix == suffix else f"{name}{suffix}"
-    return InputFile(label, key, partial(_file, path, make, original, cut, wanted))
+    return InputFile(name, key, partial(_file, path, make, original, cut, wanted))
 
 
 def _file(
