@@ -255,10 +255,10 @@ Made by `python docs/make_networks.py`, which fetches all trained networks, with
 `dpred-sim run` underneath; run it again after a change. Groups of 16, batch 1, seed 0.
 
 * **Trained** networks have their own weights, and the activations of real photos, speech and text.
-  `dpred-sim models list` names packages and licences. At 16 bits every tensor has the precision of a committed
-  profile: the fewest bits that change the output by 1 % at most, one tensor at a time, and by 5 % all
-  together (`resemblyzer` and `wakeword` 10 %), on 3 to 5 inputs. That stands in for a profile on labelled
-  data. At 8 bits every tensor fills one scale.
+  `dpred-sim models list` names packages and licences. At 16 bits every tensor has the precision of a
+  committed profile: the fewest bits that change the output by 1 % at most, one tensor at a time, and by 5 %
+  all together (`resemblyzer` and `wakeword` 10 %), on 3 to 5 inputs. That stands in for a profile on
+  labelled data. At 8 bits every tensor fills one scale.
 * **SYNTHETIC** values are drawn at published precisions. They show shapes at work, and confirm no ratio.
 * `plain`, `zeros` and `auto` are modes of the codec `dpred`: a width a group, the same with a flag a value
   for zeros, and the smaller of both (a tensor's weights at once, activations group by group). *A precision
