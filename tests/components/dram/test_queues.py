@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
 import pytest
 
 from dpred_sim.components.dram import bench, patterns
 from dpred_sim.components.dram.banked import BankedModel
 from dpred_sim.components.dram.controller import Request
 from dpred_sim.components.dram.patterns import Access
-from dpred_sim.components.dram.queues import QueueController
+from dpred_sim.components.dram.queues import QueueController, _Chunk, _Queue
 from dpred_sim.components.dram.standard import load_standard
 from dpred_sim.errors import InputError
 
@@ -110,3 +111,43 @@ def test_watermarks() -> None:
     for wrong in ({"window_bytes": 0}, {"write_high_bytes": 64, "write_low_bytes": 128}):
         with pytest.raises(InputError):
             QueueController(BankedModel(loaded, 64), **wrong)
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_what_waits_for_a_turn_of_the_bus_keeps_its_order_at_each_bank(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and writes mixed at two rows: at a bank nothing passes what moved there before."""
+    moved: dict[int, list[int]] = {}
+    handed: dict[int, list[int]] = {}
+    mixed = 0
+
+    def told(order: dict[int, list[int]], chunk: _Chunk) -> None:
+        for share in chunk.piece.shares:
+            order.setdefault(share.bank, []).append(id(chunk))
+        chunks.append(chunk)
+
+    def leave(queue: _Queue, chunk: _Chunk, clock: int, end: int) -> None:
+        told(moved, chunk)
+        left(queue, chunk, clock, end)
+
+    def hand_over(controller: QueueController, chunk: _Chunk) -> None:
+        told(handed, chunk)
+        given(controller, chunk)
+
+    def turn(controller: QueueController) -> None:
+        nonlocal mixed
+        mixed += len({chunk.request.write for chunk in controller._pending}) == 2
+        turned(controller)
+
+    chunks: list[_Chunk] = []
+    left, given, turned = _Queue.leave, QueueController._hand_over, QueueController._turn
+    monkeypatch.setattr(_Queue, "leave", leave)
+    monkeypatch.setattr(QueueController, "_hand_over", hand_over)
+    monkeypatch.setattr(QueueController, "_turn", turn)
+    draw = np.random.default_rng(5)
+    places, writes = draw.integers(0, (1 << 16) // size, 1500) * size, draw.random(1500) < 0.5
+    accesses = [Access(int(a), size, bool(w)) for a, w in zip(places, writes, strict=True)]
+    bench.run(load_standard("DDR4-3200"), accesses)
+    assert mixed > 10
+    assert moved == handed
