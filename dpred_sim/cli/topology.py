@@ -17,8 +17,6 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="K=V", help="Change one value, as nodes.tile.count=8; repeat for several."),
 ]
-SHOWN_DEMANDS = 6
-"""Demands that a layer's line shows of a balanced system: the tightest ones."""
 
 
 def add_to(app: typer.Typer) -> None:

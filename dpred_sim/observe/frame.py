@@ -36,8 +36,6 @@ WIDE = 120
 """Columns from which on charts stand beside the components."""
 CHART = 42
 """Columns of the charts."""
-CHART_ROWS = 12
-"""Rows that the charts need."""
 
 
 @dataclass(slots=True)

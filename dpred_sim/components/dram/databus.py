@@ -81,23 +81,6 @@ class DataBus:
         self.anchor += clocks
         self._groups = [bits >> clocks for bits in self._groups]
 
-    def left_at_most(self, bursts: int) -> int:
-        """The first clock (from `anchor`) after which no more than so many bursts are still to come.
-
-        0 when there are no more of them anyway.
-        """
-        taken, bits = self.taken, bursts * self.width
-        if taken.bit_count() <= bits:
-            return 0
-        low, high = 0, self.horizon
-        while low < high:
-            middle = (low + high) // 2
-            if (taken >> middle).bit_count() <= bits:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
     def fill(self, start: int, bursts: int, limit: int) -> tuple[int, int, int]:
         """Put bursts into the first free slots from `start`, below `limit`
         (from `anchor`).
