@@ -19,8 +19,9 @@ from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdow
 from dpred_sim.components.dram.shapes import Cutter, Piece, Run
 from dpred_sim.components.dram.standard import Standard
 
-_RETIRE_SLOTS = 256
+_RETIRE_SLOTS = 512
 _FOREVER = 1 << 62
+_NOTHING = 0, 0
 
 
 class BankedModel:
@@ -49,8 +50,15 @@ class BankedModel:
         self._tck = standard.tck_ps
         self._numerator, self._denominator = standard.tck_ps.numerator, standard.tck_ps.denominator
         self._tck_ps = int(standard.tck_ps) if standard.tck_ps.denominator == 1 else 0
+        self._latency = timing.CL, timing.CWL
+        self._opening = tuple(
+            (timing.tRP, timing.tRC, timing.tRAS, column) for column in (timing.tRCDRD, timing.tRCDWR)
+        )
+        self._after = timing.tRTP - timing.CL - timing.nBL, timing.tWR
         slot = timing.tCCD_S
         self._slot = slot
+        self._gap = slot - timing.nBL
+        """Clocks between bursts that follow each other as closely as they may."""
         self._uneven = timing.tCCD_L % slot > 0 or timing.tCCD_L_WR % slot > 0
         self._retire_from = _RETIRE_SLOTS * slot
         self._losses = dict.fromkeys(LOSSES, 0)
@@ -74,7 +82,7 @@ class BankedModel:
         self._last_rank = -1
         self._counters = Statistics()
         self._start = self._first = 0
-        self._opened = (0, 0)
+        self._opened = _NOTHING
         self._open_banks: tuple[int, ...] = ()
         self._open_row = -1
         self._open_ready = 0
@@ -83,6 +91,8 @@ class BankedModel:
         """Bursts of other bank groups go beside the piece that is placed."""
         self.present = 0
         """No piece arrives before that clock."""
+        self._end = 0
+        """Clock at which the data of a piece that followed another ends."""
         self.issue = 0
         """Clock of the first column command of the piece placed last."""
 
@@ -144,30 +154,41 @@ class BankedModel:
 
     def place(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
         """Open the banks for a piece and place its bursts; returns the clock at which the last one ends."""
-        timing, bus, rank = self._timing, self._bus, piece.rank
-        latency = timing.CWL if write else timing.CL
+        still_open = piece.banks is self._open_banks and row == self._open_row
+        if still_open and write is self._write and self._follow(piece, arrival, write):
+            return self._end
+        bus, rank, latency = self._bus, piece.rank, self._latency[write]
         left = piece.bursts
         end = 0
         # pieces may come ahead of time: what is free from the present on, others may still use
         earliest = (arrival if arrival < self.present else self.present) + latency
-        drifts = piece.interleaved and len(piece.shares) > 1 and self.drift_apart(piece, row, write)
+        interleaved = piece.interleaved
+        drifts = (
+            interleaved and not still_open and len(piece.shares) > 1 and self.drift_apart(piece, row, write)
+        )
         self._start = self._first = _FOREVER
         while left:
             unit = self._next_unit(piece) if self._per_bank else rank
-            if arrival >= self._due[unit]:
+            due = self._due[unit]
+            if arrival >= due:
                 self._refresh(unit, arrival)
+                still_open = False
                 continue
-            ready, window = self._open(piece, row, arrival, write, left)
-            if drifts:
-                ready = min(map(self._column_ok.__getitem__, piece.banks))
-                if ready < arrival:
-                    ready = arrival
+            if still_open:
+                ready = self._start = arrival if arrival > self._open_ready else self._open_ready
+                self._opened = _NOTHING
+                window = 0
+            else:
+                ready, window = self._open(piece, row, arrival, write, left)
+                if drifts:
+                    ready = max(arrival, min(map(self._column_ok.__getitem__, piece.banks)))
             ready += latency
-            limit = self._due[unit] + latency
+            limit = due + latency
             if ready >= limit:
                 self._refresh(unit, arrival)
+                still_open = False
                 continue
-            if write is not self._write or bus.end <= earliest:
+            if write is not self._write or bus.anchor + bus.horizon <= earliest:
                 ready = self._turn(piece, earliest, ready, write, unit)
             start = ready - bus.anchor
             if start < 0:
@@ -176,28 +197,29 @@ class BankedModel:
                 start -= self._retire(earliest)
             if rank != self._last_rank:
                 start = self._switch_rank(rank, start)
-            horizon = bus.horizon
-            room = limit - 1 - bus.anchor + bus.width
+            horizon, anchor = bus.horizon, bus.anchor
+            room = limit - 1 - anchor + bus.width
             if drifts:
                 first, stop, rest = self._trains(piece, start, latency, room, write)
-            elif piece.interleaved:
+            elif interleaved:
                 first, stop, rest = bus.fill(start, left, room)
             else:
                 first, stop, rest = self._train(start, left, piece.shares[0].group, room, write)
             if first < 0:
                 self._refresh(unit, arrival)
+                still_open = False
                 continue
-            if bus.horizon > horizon:
+            if stop > horizon:
                 if first > horizon:
                     self._explain(horizon, first, arrival + latency, window, unit)
                 if drifts:
-                    bus.gaps.append((max(horizon, first), bus.horizon, "row_misses"))
-                elif not piece.interleaved:
-                    bus.gaps.append((max(horizon, first), bus.horizon, "column_spacing"))
-            if bus.anchor + first < self._first:
-                self._first = bus.anchor + first
+                    bus.gaps.append((max(horizon, first), stop, "row_misses"))
+                elif not interleaved:
+                    bus.gaps.append((max(horizon, first), stop, "column_spacing"))
+            if anchor + first < self._first:
+                self._first = anchor + first
                 self.issue = self._first - latency
-            end = bus.anchor + stop - bus.width + timing.nBL
+            end = anchor + stop - self._gap
             if not drifts:
                 self._close(piece, end, write)
             drifts = False
@@ -205,9 +227,36 @@ class BankedModel:
             left = rest
             if left:
                 self._refresh(unit, arrival)
-        if self._slot > timing.nBL:
-            self._losses["column_spacing"] += piece.bursts * (self._slot - timing.nBL)
+                still_open = False
+        if self._gap:
+            self._losses["column_spacing"] += piece.bursts * self._gap
         return end
+
+    def _follow(self, piece: Piece, arrival: int, write: bool) -> bool:
+        """Place a piece whose banks are open right behind what the data bus has, if it comes there.
+
+        What `place` does in this case, which is that of every stream, at a third of its time.
+        """
+        bus, latency, due = self._bus, self._latency[write], self._due[piece.rank]
+        first = bus.anchor + bus.horizon
+        earliest = (arrival if arrival < self.present else self.present) + latency
+        if first <= earliest or not piece.interleaved or piece.rank != self._last_rank or self._per_bank:
+            return False
+        ready = arrival if arrival > self._open_ready else self._open_ready
+        start = ready + latency - bus.anchor
+        if start > self._retire_from:
+            start -= self._retire(earliest)
+        if not bus.solid <= start <= bus.horizon or first + piece.bursts * self._slot >= due + latency:
+            return False
+        self._start = ready
+        self._first = first
+        self.issue = first - latency
+        self._end = end = bus.anchor + bus.follow(piece.bursts) - self._gap
+        self._close(piece, end, write)
+        self._counters.row_hits += piece.bursts
+        if self._gap:
+            self._losses["column_spacing"] += piece.bursts * self._gap
+        return True
 
     def drift_apart(self, piece: Piece, row: int, write: bool) -> bool:
         """Whether the banks of an interleaved piece drift apart.
@@ -219,8 +268,7 @@ class BankedModel:
         bank = piece.shares[0].bank
         if self._row[bank] == row or self._row[bank] < 0 or self._per_bank:
             return False
-        timing = self._timing
-        latency = timing.CWL if write else timing.CL
+        timing, latency = self._timing, self._latency[write]
         ready = self._precharge_ok[bank] + timing.tRP + timing.tRCDRD + latency
         if ready <= self._bus.end:
             return False
@@ -230,8 +278,7 @@ class BankedModel:
         self, piece: Piece, start: int, latency: int, limit: int, write: bool
     ) -> tuple[int, int, int]:
         """Place the bursts of each bank as soon as it is ready; see DataBus.fill."""
-        timing, bus = self._timing, self._bus
-        after = timing.tWR if write else timing.tRTP - timing.CL - timing.nBL
+        timing, bus, after = self._timing, self._bus, self._after[write]
         first = _FOREVER
         end = rest = 0
         self._beside = True
@@ -256,19 +303,10 @@ class BankedModel:
 
         Returns the clock of its first column command, and how long the activate window held it up.
         """
-        if piece.banks is self._open_banks and row == self._open_row and left == piece.bursts:
-            ready = self._open_ready
-            if ready < arrival:
-                ready = arrival
-            if ready < self._start:
-                self._start = ready
-            self._opened = 0, 0
-            return ready, 0
-        timing, slot = self._timing, self._slot
+        slot, closed_page = self._slot, self.closed_page
         rows, activate_ok, precharge_ok = self._row, self._activate_ok, self._precharge_ok
-        column_ok, window = self._column_ok, self._windows[piece.rank]
-        opening = timing.tRCDWR if write else timing.tRCDRD
-        closed_page = self.closed_page
+        column_ok, place_activate = self._column_ok, self._windows[piece.rank].place
+        precharge, cycle, active, opening = self._opening[write]
         skipped = piece.bursts - left
         ready = arrival
         started = self._start
@@ -296,12 +334,12 @@ class BankedModel:
                     begun = precharge_ok[bank]
                     if begun < arrival:
                         begun = arrival
-                    if before < begun + timing.tRP:
-                        before = begun + timing.tRP
+                    if before < begun + precharge:
+                        before = begun + precharge
                 rows[bank] = row
-                activate = window.place(group, before)
-                activate_ok[bank] = activate + timing.tRC
-                precharge_ok[bank] = activate + timing.tRAS
+                activate = place_activate(group, before)
+                activate_ok[bank] = activate + cycle
+                precharge_ok[bank] = activate + active
                 column = column_ok[bank] = activate + opening
                 if activate - before > held:
                     held = activate - before
@@ -315,35 +353,40 @@ class BankedModel:
             self._open_row = -1
         else:
             self._open_banks, self._open_row, self._open_ready = piece.banks, row, ready
-        if misses or conflicts:
-            counters = self._counters
-            counters.activates += misses + conflicts
-            counters.precharges += conflicts
-            if misses:
-                self._open_times[piece.rank].open(activate)
+        if not misses and not conflicts:
+            self._opened = _NOTHING
+            return ready, 0
+        counters = self._counters
+        counters.activates += misses + conflicts
+        counters.precharges += conflicts
+        if misses:
+            self._open_times[piece.rank].open(activate)
         self._opened = misses, conflicts
         return ready, held
 
     def _count(self, placed: int) -> None:
         """Count hits and misses of bursts that got their slots; the first in a bank opened its row."""
-        misses, conflicts = self._opened
         counters = self._counters
-        if misses or conflicts:
+        if self._opened is _NOTHING:
+            counters.row_hits += placed
+            return
+        misses, conflicts = self._opened
+        if misses + conflicts > placed:
             conflicts = min(conflicts, placed)
-            misses = min(misses, placed - conflicts)
-            counters.row_conflicts += conflicts
-            counters.row_misses += misses
+            misses = placed - conflicts
+        counters.row_conflicts += conflicts
+        counters.row_misses += misses
         counters.row_hits += placed - misses - conflicts
 
     def _close(self, piece: Piece, end: int, write: bool) -> None:
         """Enter when the banks of a piece may be precharged, its last data being over at `end`."""
-        timing, precharge_ok = self._timing, self._precharge_ok
-        last = end + timing.tWR if write else end - timing.nBL - timing.CL + timing.tRTP
-        for bank, _, _, _, after in piece.shares:
-            time = last - after * self._slot
+        precharge_ok, slot, shares = self._precharge_ok, self._slot, piece.shares
+        last = end + self._after[write]
+        for bank, _, _, _, after in shares:
+            time = last - after * slot
             if time > precharge_ok[bank]:
                 precharge_ok[bank] = time
-        self._last_group = piece.shares[-1].group if len(piece.shares) == 1 else -1
+        self._last_group = shares[0].group if len(shares) == 1 else -1
         if self.closed_page:
             self._auto_precharge(piece, end, write)
 

@@ -109,6 +109,8 @@ class DramChannel(Component):
         self.controller: Controller = make_controller(self.model, **controller)
         self._wake_at: int | None = None
         """When the controller wants to be woken, if an event for it is under way."""
+        self._advanced = False
+        """Since a request is over, the next were looked at."""
         self.pending = 0
         """Requests submitted and not done."""
         self.probe: Probe = NULL_PROBE
@@ -168,6 +170,7 @@ class DramChannel(Component):
 
     def _advance(self, now: int) -> None:
         controller = self.controller
+        self._advanced = True
         for request in controller.advance(now):
             end = request.end_ps if request.carry is None else request.carry(request.end_ps)
             _Completion(self.env, request, self._finish_callback, end - now)
@@ -189,8 +192,10 @@ class DramChannel(Component):
         now = int(self.env.now)
         if self.probe.active:
             self._tell(now)
+        self._advanced = False
         request.token(now)
-        self._advance(now)
+        if not self._advanced:
+            self._advance(now)
 
     def _tell(self, now: int) -> None:
         self.probe.counter(self.name, "pending_requests", now, self.pending)

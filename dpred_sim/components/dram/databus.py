@@ -24,6 +24,7 @@ class DataBus:
         "gaps",
         "horizon",
         "losses",
+        "solid",
         "spacing",
         "taken",
         "width",
@@ -45,6 +46,8 @@ class DataBus:
         self.anchor = 0
         self.taken = 0
         self.horizon = 0
+        self.solid = 0
+        """From here to the horizon nothing is free."""
         self.gaps: list[tuple[int, int, str]] = []
 
     @property
@@ -56,8 +59,7 @@ class DataBus:
         """Forget all slots (counting the free ones) and begin anew at a clock."""
         self.retire(self.horizon)
         self.anchor = anchor
-        self.taken = 0
-        self.horizon = 0
+        self.taken = self.horizon = self.solid = 0
         self._groups = [0] * len(self._groups)
 
     def retire(self, clocks: int) -> None:
@@ -78,8 +80,16 @@ class DataBus:
             self.gaps = keep
         self.taken >>= clocks
         self.horizon = max(0, self.horizon - clocks)
+        self.solid = max(0, self.solid - clocks)
         self.anchor += clocks
         self._groups = [bits >> clocks for bits in self._groups]
+
+    def follow(self, bursts: int) -> int:
+        """Put bursts behind all that is taken; returns the clock after them."""
+        length = bursts * self.width
+        self.taken |= ((1 << length) - 1) << self.horizon
+        self.horizon += length
+        return self.horizon
 
     def fill(self, start: int, bursts: int, limit: int) -> tuple[int, int, int]:
         """Put bursts into the first free slots from `start`, below `limit`
@@ -89,15 +99,6 @@ class DataBus:
         """
         rest = self.taken >> start
         width = self.width
-        if not rest:
-            count = min(bursts, (limit - start) // width)
-            if count <= 0:
-                return -1, -1, bursts
-            length = count * width
-            self.taken |= ((1 << length) - 1) << start
-            if start + length > self.horizon:
-                self.horizon = start + length
-            return start, start + length, bursts - count
         first = end = -1
         position = start
         while bursts:
@@ -105,8 +106,14 @@ class DataBus:
                 busy = (~rest & (rest + 1)).bit_length() - 1
                 rest >>= busy
                 position += busy
-            room = (rest & -rest).bit_length() - 1 if rest else bursts * width
-            count = min(bursts, room // width, (limit - position) // width)
+            count = (limit - position) // width
+            if count > bursts:
+                count = bursts
+            room = 0
+            if rest:
+                room = (rest & -rest).bit_length() - 1
+                if count > room // width:
+                    count = room // width
             if count > 0:
                 length = count * width
                 self.taken |= ((1 << length) - 1) << position
@@ -114,11 +121,13 @@ class DataBus:
                     first = position
                 end = position + length
                 bursts -= count
-            if position + room >= limit or not rest:
+            if not rest or position + room >= limit:
                 break
             rest >>= room
             position += room
         if end > self.horizon:
+            if position > self.horizon:
+                self.solid = position
             self.horizon = end
         return first, end, bursts
 
@@ -155,7 +164,7 @@ class DataBus:
                 break
             position += count * spacing
         if end > self.horizon:
-            self.horizon = end
+            self.horizon = self.solid = end
         return first, end, bursts
 
     def squeeze(self, start: int, bursts: int, group: int, limit: int) -> tuple[int, int, int]:

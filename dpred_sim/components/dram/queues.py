@@ -47,7 +47,7 @@ class _Queue:
     move, how many.
     """
 
-    __slots__ = ("bursts", "chunks", "leaving", "leaving_bursts", "size")
+    __slots__ = ("bursts", "chunks", "last", "leaving", "leaving_bursts", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -55,6 +55,8 @@ class _Queue:
         self.bursts = 0
         self.leaving: list[tuple[int, int, int]] = []
         self.leaving_bursts = 0
+        self.last = 0
+        """From when on the last of all so far moves."""
 
     def accept(self, chunk: _Chunk, clock: int) -> int:
         """Let a chunk in from a clock on, as soon as there is room; returns when all of it is in.
@@ -85,12 +87,16 @@ class _Queue:
         """Bursts that move on from a clock on, all of them by `end`."""
         heappush(self.leaving, (clock, end, bursts))
         self.leaving_bursts += bursts
+        if clock > self.last:
+            self.last = clock
 
     def room_from(self, clock: int) -> int:
         """The first time from a clock on at which a burst may enter, with no chunk waiting here."""
         self.purge(clock)
         bursts = self.leaving_bursts
-        for leaves, _, count in sorted(self.leaving) if bursts >= self.size else ():
+        if bursts < self.size:
+            return clock
+        for leaves, _, count in sorted(self.leaving):
             clock = leaves
             bursts -= count
             if bursts < self.size:
@@ -148,6 +154,8 @@ class QueueController:
         self._pending_bursts = [0] * banks
         self._room_at = [0] * banks
         """When the queue of each bank takes another burst."""
+        self._alike: tuple[int, ...] = ()
+        """Banks whose queues take another burst at the same time."""
         self._held = [[0] * STEP for _ in range(banks)]
         """When each of its last bursts is issued."""
         self._pace = 0
@@ -206,36 +214,42 @@ class QueueController:
         on its way, as the port takes a burst a clock and the data bus no more.
         """
         piece = run[0]
-        reads, model, room_at = self._reads, self.model, self._room_at
+        reads, room_at, banks = self._reads, self._room_at, piece.banks
         if clock < self._accept_at:
             clock = self._accept_at
-        if reads.leaving:
+        if reads.leaving_bursts >= reads.size:
             clock = reads.room_from(clock)
         moves = self._now if self._now > self._floor else self._floor
         if moves < clock:
             moves = clock
-        banks = piece.banks
-        for bank in banks:
-            if room_at[bank] > moves:
-                moves = room_at[bank]
-        if reads.leaving and max(reads.leaving)[0] > moves:
+        if banks is self._alike:
+            if room_at[banks[0]] > moves:
+                moves = room_at[banks[0]]
+        else:
+            for bank in banks:
+                if room_at[bank] > moves:
+                    moves = room_at[bank]
+        if reads.last > moves:
             return False
         row += piece.row
-        if len(run) > 1 and piece.interleaved and model.drift_apart(piece, row, False):
+        model, bursts = self.model, piece.bursts
+        whole = len(run) == 1
+        if not whole and piece.interleaved and model.drift_apart(piece, row, False):
             return False
-        bursts = piece.bursts
-        pace = self._pace if moves == room_at[banks[0]] else bursts
         end = model.place(piece, row, moves, False)
         issue = model.issue
-        self._accepted(request, clock)
+        if request.accepted_ps < 0:
+            self._accepted(request, clock)
         self._accept_at = clock + bursts
-        if len(run) > 1:
+        if whole:
+            pace = self._pace if moves == room_at[banks[0]] else bursts
+            reads.leaves(bursts, moves, moves + pace)
+        else:
             # the last chunk moves when the one before it is issued
-            chunk = run[1].bursts
-            pace = (chunk - 1) * self._slot
-            issue += (bursts - run[-1].bursts) * self._slot
+            chunk, last = run[1].bursts, run[-1].bursts
+            issue += (bursts - last) * self._slot
             moves = max(moves, issue - chunk * self._slot)
-        reads.leaves(run[-1].bursts, moves, moves + pace)
+            reads.leaves(last, moves, moves + (chunk - 1) * self._slot)
         self._note(request, piece, issue, end)
         return True
 
@@ -243,11 +257,13 @@ class QueueController:
         """Hand over what fits in the window; returns the requests handed over whole, with `end_ps`."""
         under_way = self._under_way
         while under_way and under_way[0][0] <= now_ps:
-            self._pop()
+            _, size, last = heappop(under_way)
+            self._under_way_bytes -= size
+            self._ending -= last
         self._wake = None
-        reads, writes, port, head = self._reads, self._writes, self._port, self._head
-        if not self.waiting:
+        if not self.waiting or (self._ending and self._under_way_bytes >= self.window_bytes):
             return []
+        reads, writes, port, head = self._reads, self._writes, self._port, self._head
         self._now = self.model.present = self.model.clock(now_ps)
         while self._under_way_bytes < self.window_bytes or not self._ending:
             if port and not (
@@ -275,12 +291,6 @@ class QueueController:
         done, self._done = self._done, []
         return done
 
-    def _pop(self) -> None:
-        """What was under way is over."""
-        _, size, last = heappop(self._under_way)
-        self._under_way_bytes -= size
-        self._ending -= last
-
     def _accept(self) -> None:
         """Let chunks through the port while their queues have room."""
         head = self._head
@@ -293,13 +303,14 @@ class QueueController:
                 self._expand()
             chunk = head[0]
             self._accept_at = queue.accept(chunk, max(chunk.clock, self._accept_at))
-            self._accepted(chunk.request, chunk.clock)
+            if chunk.request.accepted_ps < 0:
+                self._accepted(chunk.request, chunk.clock)
             head.popleft()
 
     def _accepted(self, request: Request, clock: int) -> None:
         """Enter when the first burst of a request comes through the port."""
-        if request.accepted_ps < 0:
-            request.accepted_ps = max(request.arrival_ps, self.model.to_ps(clock))
+        at = self.model.to_ps(clock)
+        request.accepted_ps = at if at > request.arrival_ps else request.arrival_ps
 
     def _batch(self) -> bool:
         """Whether the writes held are to be moved; notes when to look again."""
@@ -383,28 +394,31 @@ class QueueController:
 
     def _note(self, request: Request, piece: Piece, issue: int, end: int) -> None:
         """Enter what was given to the model: when its last chunk is issued, when its data ends."""
-        model = self.model
         if issue > self._last_issue:
             self._last_issue = issue
-        room_at = self._room_at
-        if piece.bursts >= STEP * len(piece.banks):
+        room_at, model, bursts = self._room_at, self.model, piece.bursts
+        if bursts >= STEP * len(piece.banks):
+            self._alike = piece.banks
             for bank in piece.banks:
                 room_at[bank] = issue
         else:
-            for share in piece.shares:
-                held = self._held[share.bank]
-                if held[0] < room_at[share.bank]:
-                    held = [room_at[share.bank]] * STEP
-                held = self._held[share.bank] = [*held[share.bursts :], *([issue] * min(STEP, share.bursts))]
-                room_at[share.bank] = held[0]
+            self._alike = ()
+            for bank, _, count, _, _ in piece.shares:
+                held = self._held[bank]
+                if held[0] < room_at[bank]:
+                    held = [room_at[bank]] * STEP
+                held = self._held[bank] = [*held[count:], *([issue] * min(STEP, count))]
+                room_at[bank] = held[0]
         end_ps = model.to_ps(end)
-        size = piece.bursts * model.burst_bytes
+        size = bursts * model.burst_bytes
         if end_ps > request.end_ps:
             request.end_ps = end_ps
-        left = request.chunks = request.chunks - 1
-        heappush(self._under_way, (end_ps if left else request.end_ps, size, not left))
+        request.chunks -= 1
         self._under_way_bytes += size
-        if not left:
+        if request.chunks:
+            heappush(self._under_way, (end_ps, size, False))
+        else:
+            heappush(self._under_way, (request.end_ps, size, True))
             self.waiting -= 1
             self._ending += 1
             self._done.append(request)
