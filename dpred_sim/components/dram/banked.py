@@ -16,6 +16,7 @@ from dpred_sim.components.dram.background import OpenTime, background
 from dpred_sim.components.dram.databus import DataBus
 from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
+from dpred_sim.components.dram.refresh import RefreshTimes
 from dpred_sim.components.dram.shapes import Cutter, Piece, Run
 from dpred_sim.components.dram.standard import Standard
 
@@ -76,7 +77,9 @@ class BankedModel:
             ActivateWindow(timing.tRRD_S, timing.tRRD_L, timing.tFAW) for _ in range(standard.ranks)
         ]
         self._open_times = [OpenTime(self.closed_page) for _ in range(standard.ranks)]
-        self._refresh_shape(refresh)
+        self._refreshes = refreshes = RefreshTimes(standard, refresh)
+        self._per_bank = refreshes.per_bank
+        self._due = refreshes.due
         self._write = False
         self._last_group = -1
         self._last_rank = -1
@@ -95,23 +98,6 @@ class BankedModel:
         """Clock at which the data of a piece that followed another ends."""
         self.issue = 0
         """Clock of the first column command of the piece placed last."""
-
-    def _refresh_shape(self, refresh: str) -> None:
-        """Units that are refreshed together (ranks or banks), when each is due next, how long it takes."""
-        timing, banks, ranks = self._timing, self.standard.banks, self.standard.ranks
-        self._per_bank = refresh == "per_bank"
-        if self._per_bank:
-            self._period, self._duration = timing.tREFIpb * banks, timing.tRFCpb
-            self._units = [range(bank, bank + 1) for bank in range(banks * ranks)]
-        else:
-            self._period, self._duration = timing.tREFI, timing.tRFC
-            self._units = [range(rank * banks, (rank + 1) * banks) for rank in range(ranks)]
-        count = len(self._units)
-        # evenly spread; the first falls due after its part of the period, with one rank after a whole one
-        self._due = [self._period * (unit + 1) // count for unit in range(count)]
-        if refresh == "none":
-            self._due = [_FOREVER] * count
-        self._refreshed = [-_FOREVER] * count
 
     def serve(self, now_ps: int, address: int, size_bytes: int, write: bool) -> Served:
         """Serve one request; see model.ChannelModel."""
@@ -168,7 +154,7 @@ class BankedModel:
         )
         self._start = self._first = _FOREVER
         while left:
-            unit = self._next_unit(piece) if self._per_bank else rank
+            unit = self._refreshes.first_of(piece.banks) if self._per_bank else rank
             due = self._due[unit]
             if arrival >= due:
                 self._refresh(unit, arrival)
@@ -211,7 +197,7 @@ class BankedModel:
                 continue
             if stop > horizon:
                 if first > horizon:
-                    self._explain(horizon, first, arrival + latency, window, unit)
+                    bus.explain(horizon, first, arrival + latency, self._row_open_after(unit), window)
                 if drifts:
                     bus.gaps.append((max(horizon, first), stop, "row_misses"))
                 elif not interleaved:
@@ -438,8 +424,9 @@ class BankedModel:
         losses["idle"] += idle
         losses["turns"] += turn
         rest = anchor - end - idle - turn
-        if rest:
-            self._split(rest, end + idle + turn, 0, unit)
+        refresh = min(rest, max(0, self._row_open_after(unit) - end - idle - turn))
+        losses["refresh"] += refresh
+        losses["row_misses"] += rest - refresh
         return max(ready, anchor)
 
     def _train(self, start: int, bursts: int, group: int, limit: int, write: bool) -> tuple[int, int, int]:
@@ -474,31 +461,9 @@ class BankedModel:
         self._last_rank = rank
         return start
 
-    def _explain(self, start: int, stop: int, earliest: int, held: int, unit: int) -> None:
-        """Say why the clocks from `start` to `stop` stay free (for now)."""
-        bus = self._bus
-        anchor = bus.anchor
-        idle = min(stop, max(start, earliest - anchor))
-        if idle > start:
-            bus.gaps.append((start, idle, "idle"))
-        refreshed = self._refreshed[unit] + self._timing.tRCDRD + self._timing.CL
-        refresh = min(stop, max(idle, refreshed - anchor))
-        if refresh > idle:
-            bus.gaps.append((idle, refresh, "refresh"))
-        window = max(refresh, stop - held)
-        if window > refresh:
-            bus.gaps.append((refresh, window, "row_misses"))
-        if stop > window:
-            bus.gaps.append((window, stop, "activate_windows"))
-
-    def _split(self, clocks: int, start: int, held: int, unit: int) -> None:
-        """As `_explain`, for clocks that nobody can use any more."""
-        refreshed = self._refreshed[unit] + self._timing.tRCDRD + self._timing.CL
-        refresh = min(clocks, max(0, refreshed - start))
-        self._losses["refresh"] += refresh
-        window = min(held, clocks - refresh)
-        self._losses["activate_windows"] += window
-        self._losses["row_misses"] += clocks - refresh - window
+    def _row_open_after(self, unit: int) -> int:
+        """The first clock at which a unit can have data read from a row after its last refresh."""
+        return self._refreshes.done[unit] + self._timing.tRCDRD + self._timing.CL
 
     def _retire(self, clock: int) -> int:
         """Let the bus forget what lies before a clock; returns how many clocks it forgot."""
@@ -509,25 +474,12 @@ class BankedModel:
         bus.retire(clocks)
         return clocks
 
-    def _next_unit(self, piece: Piece) -> int:
-        """The bank of a piece whose refresh is due first."""
-        unit = piece.shares[0].bank
-        for share in piece.shares:
-            if self._due[share.bank] < self._due[unit]:
-                unit = share.bank
-        return unit
-
     def _refresh(self, unit: int, arrival: int) -> None:
         """Refresh a unit at its due time, or as soon as its banks allow."""
-        timing, counters = self._timing, self._counters
-        due, period = self._due[unit], self._period
-        if arrival > due + period:
-            missed = (arrival - due) // period
-            due += missed * period
-            counters.refreshes += missed
-        start = due
-        closed = due
-        for bank in self._units[unit]:
+        timing, counters, times = self._timing, self._counters, self._refreshes
+        counters.refreshes += times.skip(unit, arrival)
+        start = closed = due = times.due[unit]
+        for bank in times.units[unit]:
             if self.closed_page:
                 self._settle(bank, -1, due)
             if self._row[bank] >= 0:
@@ -536,14 +488,12 @@ class BankedModel:
                 start = max(start, closed + timing.tRP)
             else:
                 start = max(start, self._activate_ok[bank])
-        done = start + self._duration
+        done = times.begin(unit, start)
+        counters.refreshes += 1
         self._open_row = -1
-        for bank in self._units[unit]:
+        for bank in times.units[unit]:
             self._row[bank] = -1
             self._activate_ok[bank] = max(done, self._activate_ok[bank])
-        self._refreshed[unit] = done
-        self._due[unit] = due + period
-        counters.refreshes += 1
         banks = self.standard.banks
         rank = unit // banks if self._per_bank else unit
         if not self._per_bank or max(self._row[rank * banks : (rank + 1) * banks]) < 0:
@@ -551,37 +501,20 @@ class BankedModel:
 
     def statistics(self, end_ps: int) -> Statistics:
         """Counters of all requests handed over; refreshes as of `end_ps`."""
-        clock = int(end_ps / self._tck)
-        idle = sum((clock - due) // self._period + 1 for due in self._due if due <= clock)
-        refreshes = self._counters.refreshes + idle
-        active = refreshing = 0
-        for rank, open_time in enumerate(self._open_times):
-            active += open_time.by(clock if self._per_bank else min(clock, self._due[rank]))
-        if not self._per_bank:
-            refreshing = refreshes * self._duration
-            for due, done in zip(self._due, self._refreshed, strict=True):
-                if due <= clock:
-                    done = due + (clock - due) // self._period * self._period + self._duration
-                refreshing -= min(self._duration, max(0, done - clock))
+        clock, times = int(end_ps / self._tck), self._refreshes
+        refreshes = self._counters.refreshes + times.alone(clock)
+        active = sum(
+            open_time.by(clock if self._per_bank else min(clock, times.due[rank]))
+            for rank, open_time in enumerate(self._open_times)
+        )
         return replace(
             self._counters,
             refreshes=refreshes,
-            **background(self._tck, self.standard.ranks, active, refreshing, end_ps),
+            **background(self._tck, self.standard.ranks, active, times.refreshing(clock, refreshes), end_ps),
         )
 
     def breakdown(self, end_ps: int) -> dict[str, int]:
         """Time by what the data bus did; see model.ChannelModel."""
-        bus = self._bus
-        tck = self._tck
-        clock = int(end_ps / tck)
-        losses = dict(self._losses)
-        busy = self._counters.bursts * self._timing.nBL
-        until = min(bus.horizon, max(0, clock - bus.anchor))
-        later = (bus.taken >> until).bit_count() // bus.width
-        busy -= later * self._timing.nBL
-        for start, end, cause in bus.gaps:
-            end = min(end, until)
-            if end > start:
-                used = ((bus.taken >> start) & ((1 << (end - start)) - 1)).bit_count()
-                losses[cause] += end - start - used
-        return breakdown(tck, busy, losses, end_ps)
+        lost, later = self._bus.lost_by(int(end_ps / self._tck))
+        busy = (self._counters.bursts - later) * self._timing.nBL
+        return breakdown(self._tck, busy, lost, end_ps)

@@ -66,7 +66,6 @@ class DataBus:
         """Count and forget everything below `clocks`."""
         if self.gaps:
             keep: list[tuple[int, int, str]] = []
-            taken, losses = self.taken, self.losses
             for start, end, cause in self.gaps:
                 if start >= clocks:
                     keep.append((start - clocks, end - clocks, cause))
@@ -74,15 +73,46 @@ class DataBus:
                 if end > clocks:
                     keep.append((0, end - clocks, cause))
                     end = clocks
-                length = end - start
-                used = ((taken >> start) & ((1 << length) - 1)).bit_count()
-                losses[cause] += length - used
+                self.losses[cause] += self._free(start, end)
             self.gaps = keep
         self.taken >>= clocks
         self.horizon = max(0, self.horizon - clocks)
         self.solid = max(0, self.solid - clocks)
         self.anchor += clocks
         self._groups = [bits >> clocks for bits in self._groups]
+
+    def explain(self, start: int, stop: int, asked: int, refreshed: int, held: int) -> None:
+        """Say why the clocks from `start` to `stop` (from `anchor`) stay free, for now.
+
+        Nobody could have had data before the clock `asked`, nor before `refreshed`; `held` clocks before
+        `stop` are the activate window's.
+        """
+        idle = min(stop, max(start, asked - self.anchor))
+        if idle > start:
+            self.gaps.append((start, idle, "idle"))
+        refresh = min(stop, max(idle, refreshed - self.anchor))
+        if refresh > idle:
+            self.gaps.append((idle, refresh, "refresh"))
+        window = max(refresh, stop - held)
+        if window > refresh:
+            self.gaps.append((refresh, window, "row_misses"))
+        if stop > window:
+            self.gaps.append((window, stop, "activate_windows"))
+
+    def lost_by(self, clock: int) -> tuple[dict[str, int], int]:
+        """Clocks lost by cause up to a clock, and how many bursts lie after it."""
+        losses = dict(self.losses)
+        until = min(self.horizon, max(0, clock - self.anchor))
+        for start, end, cause in self.gaps:
+            end = min(end, until)
+            if end > start:
+                losses[cause] += self._free(start, end)
+        return losses, (self.taken >> until).bit_count() // self.width
+
+    def _free(self, start: int, end: int) -> int:
+        """How many clocks are not taken."""
+        length = end - start
+        return length - ((self.taken >> start) & ((1 << length) - 1)).bit_count()
 
     def follow(self, bursts: int) -> int:
         """Put bursts behind all that is taken; returns the clock after them."""
