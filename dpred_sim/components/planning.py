@@ -33,16 +33,16 @@ def layer_needs(
     if weight_bytes is None:
         weight_bytes = sum(block.stored_bytes for block in job.blocks)
     geometry = job.geometry
-    produced = job.layer.output_channels
     by_channels = job.schedule.by_channels and job.schedule.window_parallel
-    if by_channels:
-        # Blocks run one after another, each completes its own channels.
-        produced = max(last - first for first, last in map(job.outputs, range(len(job.blocks))))
+    of_block = max(last - first for first, last in map(job.outputs, range(max(1, len(job.blocks)))))
+    produced = of_block if by_channels else job.layer.output_channels
     set_room = geometry.output_span * produced * machine.value_bits
+    block_room = geometry.output_span * of_block * machine.value_bits
     if job.chunks > 1:
         set_room = job.schedule.windows_per_set * job.largest_block * 2 * PARTIAL_SUM_BITS
         # Partial sums come back in bursts, which need not end where a window set does.
         set_room += 4 * 8 * machine.memory.burst_bytes
+        block_room = set_room
     shortcut = None
     if adds is not None:
         rows = adds.offchip.shape[0]
@@ -58,11 +58,13 @@ def layer_needs(
         output_row_room=writes.row_room_raw(machine.value_bits),
         output_readers=len(writes.readers),
         set_output_room=set_room,
+        block_output_room=block_room,
         weight_bytes=weight_bytes,
         weight_blocks=len(job.blocks),
         weights_fit=weights_fit,
         chunked=job.chunks > 1,
         by_channels=by_channels,
+        block_after_block=job.schedule.by_channels,
         free_room=free_room,
         keep_room=keep_room,
     )

@@ -68,7 +68,9 @@ class LayerNeeds:
     """Room that each output row takes, assumed raw before it is produced."""
     output_readers: int
     set_output_room: int
-    """Room for what one window set produces before it is written off chip."""
+    """Room for what one window set of all blocks produces before it is written off chip."""
+    block_output_room: int
+    """The same of the largest block alone: outputs of blocks that run one after another leave block by block."""
     weight_bytes: int
     weight_blocks: int
     weights_fit: bool
@@ -80,7 +82,9 @@ class LayerNeeds:
     keep_room: int
     """Room that outputs may hold when the layer ends; none for the last outputs."""
     by_channels: bool = False
-    """Blocks are cut by channels, and run one after another over the whole plane."""
+    """Blocks are cut by channels, and read whole planes slab by slab."""
+    block_after_block: bool = False
+    """A block ends before the next begins: window sets cannot go outermost."""
 
     @property
     def unit(self) -> str:
@@ -108,7 +112,7 @@ class LayerPlan:
 def minimum_room(needs: LayerNeeds) -> int:
     """Bits of the buffer without which a layer cannot run, whatever is kept on chip."""
     shortcut = 0 if needs.shortcut is None else needs.shortcut.minimum_room
-    return needs.activations.minimum_room + shortcut + 2 * needs.set_output_room
+    return needs.activations.minimum_room + shortcut + 2 * needs.block_output_room
 
 
 def plan_layer(needs: LayerNeeds) -> LayerPlan:
@@ -141,9 +145,9 @@ def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) ->
     the room there is, so that weights that do not fit are fetched for few long runs.
     """
     acts = needs.activations
-    if order == "windows" and (needs.chunked or needs.by_channels):
+    if order == "windows" and (needs.chunked or needs.block_after_block):
         return None
-    rooms = _rooms(needs, hold, widest)
+    rooms = _rooms(needs, order, hold, widest)
     if rooms is None:
         return None
     window, shortcut, staging = rooms
@@ -170,20 +174,22 @@ def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) ->
     return LayerPlan(order, hold, window, shortcut, staging, kept, run_rows, traffic)
 
 
-def _rooms(needs: LayerNeeds, hold: bool, widest: bool) -> tuple[int, int, int] | None:
+def _rooms(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) -> tuple[int, int, int] | None:
     """Room for activations, the shortcut and outputs on their way out; None where not even the least fits.
 
-    What is wished beyond the least is cut in the same proportion when room is short.
+    What is wished beyond the least is cut in the same proportion when room is short. With window sets
+    outermost a set stays until its last block is done, with filter blocks outermost only what a block adds.
     """
     acts, shortcut = needs.activations, needs.shortcut
     whole = acts.streamed_room
-    least = [whole if hold else acts.minimum_room, 0, 2 * needs.set_output_room]
+    outputs = needs.block_output_room if order == "filters" else needs.set_output_room
+    least = [whole if hold else acts.minimum_room, 0, 2 * outputs]
     wish = [whole if hold or widest else min(whole, 2 * acts.minimum_room + WINDOW_SLACK_BITS), 0, 0]
     if shortcut is not None:
         least[1] = shortcut.minimum_room
         wish[1] = min(shortcut.streamed_room, 2 * least[1] + WINDOW_SLACK_BITS)
     everything = int(needs.output_row_room.sum())
-    wish[2] = 2 * everything if widest else min(everything, 2 * least[2] + WINDOW_SLACK_BITS)
+    wish[2] = 2 * everything if widest else min(everything, 4 * needs.set_output_room + WINDOW_SLACK_BITS)
     spare = needs.free_room - sum(least)
     if spare < 0:
         return None

@@ -18,6 +18,7 @@ def needs(draw, free_room=None):
     resident = draw(st.integers(0, rows))
     blocks = draw(st.integers(1, 5))
     stored = room * (rows - resident) // 16
+    set_room = draw(st.integers(1, 30_000))
 
     def stream(scale: int) -> StreamNeeds:
         return StreamNeeds(
@@ -30,13 +31,15 @@ def needs(draw, free_room=None):
         shortcut=draw(st.sampled_from([None, stream(1)])),
         output_row_room=np.full(draw(st.integers(1, 40)), draw(st.integers(100, 60_000)), dtype=np.int64),
         output_readers=draw(st.integers(0, 2)),
-        set_output_room=draw(st.integers(1, 30_000)),
+        set_output_room=set_room,
+        block_output_room=set_room if blocks == 1 else draw(st.integers(1, set_room)),
         weight_bytes=draw(st.integers(1, 10**6)),
         weight_blocks=blocks,
         weights_fit=draw(st.booleans()),
         chunked=draw(st.booleans()),
         free_room=0,
         keep_room=draw(st.integers(0, 10**6)),
+        block_after_block=draw(st.booleans()),
     )
     extra = draw(st.integers(0, 2 * 10**6)) if free_room is None else free_room
     return with_room(needs, minimum_room(needs) + extra)
@@ -58,12 +61,13 @@ def test_parts_fit_the_free_room(needs):
     assert kept <= max(needs.keep_room, 0)
     spills = plan.output_rows_kept < len(needs.output_row_room)
     if spills or needs.chunked:
-        assert plan.staging_room >= 2 * needs.set_output_room
+        by_block = plan.order == "filters"
+        assert plan.staging_room >= 2 * (needs.block_output_room if by_block else needs.set_output_room)
     if plan.hold_activations:
         assert plan.activation_room == needs.activations.streamed_room
     else:
         assert plan.activation_room >= needs.activations.minimum_room
-    if needs.chunked:
+    if needs.chunked or needs.block_after_block:
         assert plan.order == "filters"
 
 
@@ -81,3 +85,11 @@ def test_less_than_the_minimum_is_refused(needs):
     plan_layer(needs)
     with pytest.raises(InputError, match="do not fit"):
         plan_layer(with_room(needs, minimum_room(needs) - 1))
+
+
+@given(needs(free_room=0))
+@settings(max_examples=50, deadline=None)
+def test_where_only_the_outputs_of_a_block_fit_blocks_go_outermost(needs):
+    plan = plan_layer(needs)
+    if needs.set_output_room > needs.block_output_room:
+        assert plan.order == "filters"

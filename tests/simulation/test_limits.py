@@ -128,6 +128,7 @@ def needs(weights_fit: bool, free: int) -> LayerNeeds:
         output_row_room=np.full(64, 100, dtype=np.int64),
         output_readers=1,
         set_output_room=100,
+        block_output_room=25,
         weight_bytes=10_000_000,
         weight_blocks=4,
         weights_fit=weights_fit,
