@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,16 +28,31 @@ from dpred_sim.workload.layer import Layer
 GroupPasses = Literal["joined", "separate"]
 
 
+class Cut(NamedTuple):
+    """How a layer is cut to fit the accumulators."""
+
+    passes: list[Range]
+    """Filters of each pass."""
+    bands: list[Range]
+    """Rows of outputs of each band of the plane, from the top; all but the last are as high."""
+
+
 class ScnnSchedule(Schedule):
     """A block is the filters of a pass, an inner step one channel (a fold of 256 where fully connected).
 
     Each of the `units` that own a part of the plane is a tile; all take the same weights. Outputs stay with
-    them while the channels pass by.
+    them while the channels pass by. A set is a band of rows of the plane, nearly always all of them.
     """
 
     def __init__(
-        self, layer: Layer, passes: list[Range], inner: int, finish: NDArray[np.integer], units: int
+        self,
+        layer: Layer,
+        cut: Cut,
+        inner: int,
+        finish: NDArray[np.integer],
+        units: int,
     ) -> None:
+        passes, bands = cut
         self.original = self.layer = layer
         filters, channels = layer.filters // layer.groups, layer.channels // layer.groups
         spans = [(first // filters, (last - 1) // filters + 1) for first, last in passes]
@@ -45,10 +60,10 @@ class ScnnSchedule(Schedule):
             Block(taken, (taken,) * units, (span[0] * channels, span[1] * channels))
             for taken, span in zip(passes, spans, strict=True)
         )
-        self.sets = 1
+        self.sets = len(bands)
         self.inner = inner
         self.window_parallel = layer.kind == "conv" or layer.windows > 1
-        self.windows_per_set = layer.windows
+        self.windows_per_set = (bands[0][1] - bands[0][0]) * layer.conv_width
         widest = max(last - first for first, last in (block.channels for block in self.blocks))
         size = FOLD if not self.window_parallel else -(-widest // inner)
         first = np.arange(inner, dtype=np.int32) * size
@@ -69,7 +84,7 @@ class ScnnSchedule(Schedule):
         return np.broadcast_to(steps, (ky * kx, len(steps)))
 
     def cycles(self, start: ArrayLike, stop: ArrayLike) -> NDArray[np.int64]:
-        """Cycles of the steps [start, stop); the halo exchange falls on the last step of a pass."""
+        """Cycles of the steps [start, stop); the halo exchange falls on the last step of a pass and band."""
         distance = self._finish[np.asarray(stop)] - self._finish[np.asarray(start)]
         return np.asarray(distance, np.int64)
 
@@ -140,20 +155,21 @@ class Scnn(Design):
     def schedule(self, layer: Layer, rows: int | None = None) -> ScnnSchedule:
         """Steps of a layer, `rows` limits the filters of a pass.
 
-        Raises InputError for a layer that cannot run, or whose tile of outputs does not fit a unit.
+        Raises InputError for a layer that cannot run, or of which not even one row of outputs fits the units.
         """
         require_products(layer)
         self._check_widths(layer)
-        passes = self._passes(layer, rows)
-        key = ("designs", self, layer.weights, layer.stride, layer.padding, layer.dilation, tuple(passes))
+        cut = self._cut(layer, rows)
+        geometry = layer.stride, layer.padding, layer.dilation
+        key = ("designs", self, layer.weights, *geometry, tuple(cut.passes), tuple(cut.bands))
         memo = layer.activations.memo
         if key not in memo:
-            costs = self._folded_costs(layer, passes) if _is_folded(layer) else self._costs(layer, passes)
-            memo[key] = costs.shape[1], running(costs)
+            costs = self._folded_costs(layer, cut.passes) if _is_folded(layer) else self._costs(layer, cut)
+            memo[key] = costs.shape[-1], running(costs)
         inner, finish = memo[key]
-        grid = self._grid(layer)
+        grid = self._grid(layer, cut.bands[0])
         units = -(-grid.x.size // grid.x.tile) * -(-grid.y.size // grid.y.tile)
-        return ScnnSchedule(layer, passes, inner, finish, units)
+        return ScnnSchedule(layer, cut, inner, finish, units)
 
     def _check_widths(self, layer: Layer) -> None:
         for operand, tensor in (("activations", layer.activations), ("weights", layer.weights)):
@@ -170,17 +186,32 @@ class Scnn(Design):
         filters = max(1, self.accumulators // 4 // self.wgt_inputs) * self.wgt_inputs
         return 2 * self.grid_y, 2 * self.grid_x, 1, filters
 
-    def _passes(self, layer: Layer, rows: int | None) -> list[Range]:
-        """Filters of each pass."""
-        grid = self._grid(layer)
-        held = -(-grid.x.outputs // self.grid_x) * -(-grid.y.outputs // self.grid_y)
-        if held > self.accumulators:
+    def _cut(self, layer: Layer, rows: int | None) -> Cut:
+        """The whole plane, or the bands of it that let fewest activations enter, counting every pass.
+
+        A pass takes as many filters as fit: lower bands mean fewer passes, but each reads its halo anew.
+        """
+        height = 1 if _is_folded(layer) else layer.conv_height
+        wide = -(-(1 if _is_folded(layer) else layer.conv_width) // self.grid_x)
+        high = -(-height // self.grid_y)
+        if wide * high <= self.accumulators:
+            return Cut(self._passes(layer, wide * high, rows), [(0, height)])
+        if wide > self.accumulators:
             raise InputError(
-                f"a unit's tile of {held} outputs does not fit its accumulators",
+                f"a unit's part of a row of outputs, {wide} of them, does not fit its accumulators",
                 field=f"layer {layer.name!r}: accumulators",
                 found=self.accumulators,
-                allowed=f">= {held}",
+                allowed=f">= {wide}",
             )
+        cuts = []
+        for each in range(self.accumulators // wide, 0, -1):
+            step = each * self.grid_y
+            bands = [(top, min(top + step, height)) for top in range(0, height, step)]
+            cuts.append(Cut(self._passes(layer, wide * each, rows), bands))
+        return min(cuts, key=lambda cut: len(cut.passes) * sum(_rows_read(layer, band) for band in cut.bands))
+
+    def _passes(self, layer: Layer, held: int, rows: int | None) -> list[Range]:
+        """Filters of each pass where a unit holds `held` outputs of each."""
         most = limited_rows(self.accumulators // held, rows)
         group = layer.filters // layer.groups
         if self.group_passes == "joined" and not layer.is_depthwise:
@@ -191,30 +222,32 @@ class Scnn(Design):
             for first in range(start, start + group, most)
         ]
 
-    def _grid(self, layer: Layer) -> Grid:
+    def _grid(self, layer: Layer, band: Range) -> Grid:
+        """The grid on one band of the plane: positions count from the first row that the band reads."""
         if _is_folded(layer):
             x = Axis(SIDE, 1, SIDE, 1, 1, 0, self.grid_x)
             y = Axis(SIDE, 1, SIDE, 1, 1, 0, self.grid_y)
         else:
-            (top, left, bottom, right), (ky, kx) = layer.padding, layer.kernel
+            (top, left, _, right), (ky, kx) = layer.padding, layer.kernel
             (sy, sx), (dy, dx) = layer.stride, layer.dilation
             x = Axis(layer.width + left + right, layer.conv_width, kx, sx, dx, left, self.grid_x)
-            y = Axis(layer.height + top + bottom, layer.conv_height, ky, sy, dy, top, self.grid_y)
+            y = Axis(_rows_read(layer, band), band[1] - band[0], ky, sy, dy, top, self.grid_y)
         return Grid(x, y, self.act_inputs, self.wgt_inputs, self.banks, self.conflicts)
 
-    def _costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
-        """(passes, channels of a group) cycles of a convolution."""
-        grid = self._grid(layer)
+    def _costs(self, layer: Layer, cut: Cut) -> NDArray[np.int64]:
+        """(passes, bands, channels of a group) cycles of a convolution."""
         assert layer.weights is not None
+        passes = cut.passes
         tensor = layer.activations.load()
         values = tensor.values.reshape(layer.height, layer.width, layer.channels)
         top, left, bottom, right = layer.padding
         padded = np.pad(values, ((top, bottom), (left, right), (0, 0)))
-        acts = grid.activation_blocks(padded, self.turns(padded, tensor.signed))
+        turns = self.turns(padded, tensor.signed)
         weights = layer.weights.load().values
         weights = weights.reshape(layer.filters, *layer.kernel, -1)
         channels, group = weights.shape[3], layer.filters // layer.groups
         each = _passes_of_group(passes, group)
+        grid = self._grid(layer, cut.bands[0])  # blocks of weights are alike in all bands
         rounds = []
         if each:  # the n-th passes of all groups together
             for number in range(each):
@@ -227,11 +260,16 @@ class Scnn(Design):
                 columns = grid.weight_columns(weights[None, first:last], np.array([first]))
                 start = first // group * channels
                 rounds.append((columns, range(start, start + channels)))
-        spent = np.stack(unit_cycles(grid, acts, rounds))
-        spent = spent.reshape(each or len(passes), -1, channels, self.units)
-        costs = in_step(spent, self.barrier).swapaxes(0, 1).reshape(-1, channels)
-        costs[:, -1] += self._halo(grid, passes)
-        return costs
+        found = []
+        for band in cut.bands:
+            grid, taken_rows = self._grid(layer, band), _positions(layer, band)
+            waits = None if turns is None else turns[taken_rows]
+            spent = np.stack(unit_cycles(grid, grid.activation_blocks(padded[taken_rows], waits), rounds))
+            spent = spent.reshape(each or len(passes), -1, channels, self.units)
+            costs = in_step(spent, self.barrier).swapaxes(0, 1).reshape(-1, channels)
+            costs[:, -1] += self._halo(grid, passes)
+            found.append(costs)
+        return np.stack(found, axis=1)
 
     def _folded_costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
         """(passes, folds) cycles of a fully connected layer."""
@@ -244,7 +282,7 @@ class Scnn(Design):
         units = self.grid_x, self.grid_y
         sizes = FoldedGrid(units, self.act_inputs, self.wgt_inputs, self.banks, self.conflicts)
         costs = in_step(sizes.cycles(values, turns, weights, passes), self.barrier)
-        costs[:, -1] += self._halo(self._grid(layer), passes)
+        costs[:, -1] += self._halo(self._grid(layer, (0, 1)), passes)
         return costs
 
     def _halo(self, grid: Grid, passes: list[Range]) -> NDArray[np.int64]:
@@ -263,18 +301,22 @@ class Scnn(Design):
         turns = self.turns(values, tensor.signed)
         turns = np.ones(values.shape, np.uint8) if turns is None else turns
         entered = self.entered(values.astype(np.int64), tensor.signed)
-        passes, busy = [block.filters for block in schedule.blocks], (values != 0) * turns
-        grid = self._grid(layer)
+        passes, bands = self._cut(layer, None)
+        busy = (values != 0) * turns
         if _is_folded(layer):
             owner = FoldedGrid((self.grid_x, self.grid_y), 1, 1, 1).owner()
-            least = least_folded(busy, weights, passes, grid, owner)
+            least = least_folded(busy, weights, passes, self._grid(layer, bands[0]), owner)[:, None]
         else:
-            least = least_cycles(layer, busy, weights, passes, grid)
+            by_band = [
+                least_cycles(layer, busy, weights, passes, self._grid(layer, band), _positions(layer, band))
+                for band in bands
+            ]
+            least = np.stack(by_band, axis=1)
         steps = np.arange(schedule.steps)
-        charged = schedule.cycles(steps, steps + 1).reshape(len(passes), -1)
+        charged = schedule.cycles(steps, steps + 1).reshape(len(passes), len(bands), -1)
         needed = in_step(least, self.barrier)
         if self.barrier == "pass":  # units are ahead or behind within one
-            charged, needed = charged.cumsum(axis=1), needed.cumsum(axis=1)
+            charged, needed = charged.cumsum(axis=-1), needed.cumsum(axis=-1)
         if (charged < needed).any():
             raise InvariantBroken(
                 f"layer {layer.name!r}: a channel of a pass is charged fewer cycles than it has blocks"
@@ -301,6 +343,19 @@ def _passes_of_group(passes: list[Range], group: int) -> int:
     each = starts.index(0, 1) if 0 in starts[1:] else len(starts)
     crossing = any(first // group != (last - 1) // group for first, last in passes)
     return 0 if crossing or starts != starts[:each] * (len(starts) // each) else each
+
+
+def _positions(layer: Layer, band: Range) -> slice:
+    """Rows of the padded plane that a band reads: those its windows cover, the last one all that follow."""
+    first = band[0] * layer.stride[0]
+    if band[1] == layer.conv_height:
+        return slice(first, layer.height + layer.padding[0] + layer.padding[2])
+    return slice(first, (band[1] - 1) * layer.stride[0] + (layer.kernel[0] - 1) * layer.dilation[0] + 1)
+
+
+def _rows_read(layer: Layer, band: Range) -> int:
+    taken = _positions(layer, band)
+    return int(taken.stop - taken.start)
 
 
 def _is_folded(layer: Layer) -> bool:

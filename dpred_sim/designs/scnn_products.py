@@ -78,14 +78,19 @@ def matched_products(layer: Layer, activations: Integers, weights: NDArray[Any])
 
 
 def least_cycles(
-    layer: Layer, turns: NDArray[Any], weights: NDArray[Any], passes: list[Range], grid: Grid
+    layer: Layer,
+    turns: NDArray[Any],
+    weights: NDArray[Any],
+    passes: list[Range],
+    grid: Grid,
+    rows: slice,
 ) -> Integers:
     """Cycles that each channel of each pass takes at least: (passes, channels of a group, units).
 
     A unit's blocks of activations x blocks of weights, in each phase; `turns` are the cycles that
-    a non-zero activation takes to enter, 0 for a zero.
+    a non-zero activation takes to enter, 0 for a zero. The grid is on some `rows` of the padded plane.
     """
-    entering = _turns_of_units(layer, turns, grid)
+    entering = _turns_of_units(layer, turns, grid, rows)
     kernels = np.not_equal(weights, 0).reshape(layer.filters, *layer.kernel, -1)
     depth, group = kernels.shape[3], layer.filters // layer.groups
     counts = np.add.reduceat(kernels, [first for first, _ in passes], axis=0, dtype=np.int64)
@@ -102,10 +107,12 @@ def least_cycles(
     return least.transpose(1, 2, 0)
 
 
-def _turns_of_units(layer: Layer, turns: NDArray[Any], grid: Grid) -> Integers:
+def _turns_of_units(layer: Layer, turns: NDArray[Any], grid: Grid, rows: slice) -> Integers:
     """Turns of the non-zeros of each unit, phase and channel, padding included in the positions."""
-    plane = turns.reshape(layer.height, layer.width, layer.channels)
     y, x = np.arange(layer.height) + grid.y.padding, np.arange(layer.width) + grid.x.padding
+    inside = (y >= rows.start) & (y < rows.stop)
+    plane = turns.reshape(layer.height, layer.width, layer.channels)[inside]
+    y = y[inside] - rows.start
     unit = (y // grid.y.tile)[:, None] * grid.x.units + x // grid.x.tile
     phases = grid.x.stride * grid.y.stride
     cell = unit * phases + (y % grid.y.stride)[:, None] * grid.x.stride + x % grid.x.stride

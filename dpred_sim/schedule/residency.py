@@ -70,7 +70,7 @@ class LayerNeeds:
     set_output_room: int
     """Room for what one window set of all blocks produces before it is written off chip."""
     block_output_room: int
-    """The same of the largest block alone: outputs of blocks that run one after another leave block by block."""
+    """The same of the largest block alone: with blocks outermost, outputs leave block by block."""
     weight_bytes: int
     weight_blocks: int
     weights_fit: bool

@@ -8,8 +8,8 @@ import numpy as np
 
 from dpred_sim.workload.layer import Layer
 
-Costs = dict[tuple[int, int], int]
-"""Cycles by (pass, channel); the halo exchange is in the last channel of a pass."""
+Costs = dict[tuple[int, int, int], int]
+"""Cycles by (pass, band, channel); the halo exchange is in the last channel of a pass and band."""
 
 
 def bank(k: int, x: int, y: int, banks: int) -> int:
@@ -80,13 +80,59 @@ def unit_cycles(design: Any, layer: Layer, acts: Any, wgts: Any, out: tuple[int,
     return total
 
 
+def bands(layer: Layer, height: int) -> list[tuple[range, range]]:
+    """Output rows of bands of `height`, and rows of the padded plane that each reads."""
+    found = []
+    size = layer.height + layer.padding[0] + layer.padding[2]
+    for top in range(0, layer.conv_height, height):
+        outputs = range(top, min(top + height, layer.conv_height))
+        rows = [
+            oy * layer.stride[0] + ky * layer.dilation[0] for oy in outputs for ky in range(layer.kernel[0])
+        ]
+        last = size - 1 if outputs.stop == layer.conv_height else max(rows)
+        found.append((outputs, range(min(rows), last + 1)))
+    return found
+
+
+def cut(design: Any, layer: Layer, rows: int | None) -> tuple[list[range], list[tuple[range, range]]]:
+    """Passes and bands: the whole plane if it fits, else what lets fewest rows enter in all passes."""
+    wide = ceil(layer.conv_width / design.grid_x)
+    whole = wide * ceil(layer.conv_height / design.grid_y)
+    if whole <= design.accumulators:
+        return passes(design, layer, whole, rows), bands(layer, layer.conv_height)
+    best: Any = None
+    for height in range(design.grid_y, layer.conv_height, design.grid_y):
+        held = wide * (height // design.grid_y)
+        if held <= design.accumulators:
+            taken, parts = passes(design, layer, held, rows), bands(layer, height)
+            entering = sum(len(read) for _ in taken for _, read in parts)
+            if best is None or (entering, len(parts)) < best[0]:
+                best = (entering, len(parts)), taken, parts
+    return best[1], best[2]
+
+
 def scnn_costs(design: Any, layer: Layer, rows: int | None = None) -> Costs:
     values, weights = planes(layer)
+    found: Costs = {}
+    if layer.kind == "linear" and layer.windows == 1:
+        ks = passes(design, layer, 1, rows)
+        parts = [(range(1), range(len(values)))]
+    else:
+        ks, parts = cut(design, layer, rows)
+    for band, (outputs, read) in enumerate(parts):
+        costs = band_costs(design, layer, ks, values[read.start : read.stop], weights, len(outputs))
+        found.update({(number, band, c): cost for (number, c), cost in costs.items()})
+    return found
+
+
+def band_costs(
+    design: Any, layer: Layer, taken: list[range], values: Any, weights: Any, height: int
+) -> dict[tuple[int, int], int]:
+    """Cycles by (pass, channel) of a plane with `height` rows of outputs."""
     (sy, sx), (dy, dx), (top, left) = layer.stride, layer.dilation, layer.padding[:2]
     _, ky, kx, channels = weights.shape
     folded = layer.kind == "linear" and layer.windows == 1
-    out = (1, 1) if folded else (layer.conv_width, layer.conv_height)
-    outputs = ceil(out[0] / design.grid_x) * ceil(out[1] / design.grid_y)
+    out = (1, 1) if folded else (layer.conv_width, height)
     tw, th = ceil(values.shape[1] / design.grid_x), ceil(values.shape[0] / design.grid_y)
     halo = max(
         a * b
@@ -94,8 +140,8 @@ def scnn_costs(design: Any, layer: Layer, rows: int | None = None) -> Costs:
         for j, b in enumerate((max(0, (ky - 1) * dy - top), th, top))
         if (i, j) != (1, 1)
     )
-    found = {}
-    for number, ks in enumerate(passes(design, layer, outputs, rows)):
+    found: dict[tuple[int, int], int] = {}
+    for number, ks in enumerate(taken):
         first = ks[0] // (layer.filters // layer.groups) * channels
         total: Counter[tuple[int, int]] = Counter()
         for c in range(channels):

@@ -24,7 +24,7 @@ def designs(draw: Any) -> Any:
         grid_y=draw(st.integers(1, 3)),
         act_inputs=draw(st.integers(1, 5)),
         wgt_inputs=draw(st.integers(1, 5)),
-        accumulators=draw(st.sampled_from([64, 128, 6144])),
+        accumulators=draw(st.sampled_from([12, 64, 128, 6144])),
         banks=draw(st.sampled_from([32, 32, 8, 5])),
         group_passes=draw(st.sampled_from(["joined", "separate"])),
         barrier=draw(st.sampled_from(["channel", "pass"])),
@@ -37,7 +37,7 @@ def compare(made: Any, layer: Layer, rows: int | None) -> None:
     schedule = made.schedule(layer, rows)
     expected = scnn_costs(made, layer, rows)
     numbers = sorted(expected)
-    assert schedule.steps == len(numbers) and schedule.sets == 1
+    assert schedule.steps == len(numbers) and schedule.sets == len({band for _, band, _ in numbers})
     at = np.arange(schedule.steps)
     assert schedule.cycles(at, at + 1).tolist() == [expected[number] for number in numbers]
     assert schedule.total == sum(expected.values())
@@ -64,6 +64,79 @@ def test_planes_with_an_inside(name: str, seed: int) -> None:
         padding=(1, 0, 2, 1),
     )
     compare(design(name, grid_x=2, grid_y=2, accumulators=1024), layer, None)
+
+
+@st.composite
+def small_grids(draw: Any) -> Any:
+    """Accumulators so few that planes are cut into bands."""
+    name = draw(st.sampled_from(["scnn", "scnn_dpred"]))
+    sizes = {key: draw(st.integers(1, 2)) for key in ("grid_x", "grid_y")}
+    sizes |= {key: draw(st.integers(1, 4)) for key in ("act_inputs", "wgt_inputs")}
+    kinds = {
+        "group_passes": draw(st.sampled_from(["joined", "separate"])),
+        "barrier": draw(st.sampled_from(["channel", "pass"])),
+    }
+    return design(name, **sizes, **kinds, accumulators=draw(st.integers(10, 24)), banks=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(small_grids(), layers(("conv", "groups", "depthwise")), st.sampled_from([None, None, 2]))
+def test_bands_of_a_plane_cost_what_their_products_say(made: Any, layer: Layer, rows: int | None) -> None:
+    assume(-(-layer.conv_width // made.grid_x) <= made.accumulators)
+    compare(made, layer, rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(small_grids(), layers(("conv", "groups", "depthwise")))
+def test_outputs_of_bands_are_those_of_the_plane(made: Any, layer: Layer) -> None:
+    """`compute` also raises when a band is charged fewer cycles than it has blocks."""
+    assume(-(-layer.conv_width // made.grid_x) <= made.accumulators)
+    outputs = made.compute(layer)
+    assert np.array_equal(outputs, design("dadiannao", pe_width=16).compute(layer))
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (2, 3), (2, 1), (3, 2)])
+def test_bands_cover_the_plane_and_hold_no_more_than_fits(stride: int, kernel: int) -> None:
+    layer = Layer.conv2d(
+        "c",
+        Tensor(np.ones((40, 30, 2), int)),
+        Tensor(np.ones((9, kernel, kernel, 2), int)),
+        stride=stride,
+        padding=kernel // 2,
+    )
+    cut = 0
+    for accumulators in (8, 15, 16, 40, 64, 100, 150, 400):
+        schedule = (
+            design("scnn", grid_x=2, grid_y=2, accumulators=accumulators).schedule(layer)
+            if (-(-layer.conv_width // 2) <= accumulators)
+            else None
+        )
+        if schedule is None:
+            continue
+        rows = schedule.windows_per_set // layer.conv_width
+        assert schedule.windows_per_set % layer.conv_width == 0
+        assert (schedule.sets - 1) * rows < layer.conv_height <= schedule.sets * rows
+        held = -(-layer.conv_width // 2) * -(-rows // 2)
+        assert all((b - a) * held <= accumulators for a, b in (block.filters for block in schedule.blocks))
+        cut += schedule.sets > 1
+    assert cut >= 2
+
+
+def test_a_cut_plane_by_hand() -> None:
+    """8 x 4 ones on one unit of 1 x 1, 3 x 1 kernel of ones, 16 accumulators: 6 rows of 4 outputs do not fit.
+
+    Bands of 4 rows take one filter a pass and read 6 + 4 rows, bands of 2 rows two filters and 4 rows each.
+    Two passes of 10 rows against one of 12: the lower bands let fewer rows enter.
+    """
+    layer = Layer.conv2d("c", Tensor(np.ones((8, 4, 1), int)), Tensor(np.ones((2, 3, 1, 1), int)))
+    made: Any = design(
+        "scnn", grid_x=1, grid_y=1, act_inputs=1, wgt_inputs=6, accumulators=16, conflicts=False
+    )
+    schedule = made.schedule(layer)
+    assert [block.filters for block in schedule.blocks] == [(0, 2)]
+    assert (schedule.sets, schedule.windows_per_set) == (3, 8)
+    # One block of weights for each of 4 x 4 activations, then 2 rows of 4 partial sums for each filter.
+    assert schedule.set_cycles(0).tolist() == [16 + 2 * 4 * 2] * 3
 
 
 def test_folds_of_a_fully_connected_layer() -> None:
@@ -125,8 +198,11 @@ def test_every_weight_is_used_in_the_step_of_its_channel(made: Any, layer: Layer
 
 def test_what_the_hardware_cannot_do() -> None:
     layer = Layer.conv2d("c", Tensor(np.ones((9, 9, 1), int)), Tensor(np.ones((2, 1, 1, 1), int)))
-    with pytest.raises(InputError, match="does not fit its accumulators"):
-        design("scnn", accumulators=3).schedule(layer)
+    with pytest.raises(
+        InputError, match="part of a row of outputs, 2 of them, does not fit its acc"
+    ) as error:
+        design("scnn", accumulators=1).schedule(layer)
+    assert (error.value.found, error.value.allowed) == (1, ">= 2")
     x = Tensor(np.ones((4, 4, 2), int))
     with pytest.raises(InputError, match="without products"):
         design("scnn").schedule(Layer.pooling("p", x, Pool("max", (2, 2), (2, 2))))

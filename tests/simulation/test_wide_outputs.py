@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_more_room_for_wide_outputs_is_never_slower():
     for kilobits in (64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096):
         topology = EDGE.with_set([f"nodes.activations.size={kilobits} kbit"])
         times.append(Simulation(workload(4, 32, 4000), topology).run().time_ps)
-    for less, more in zip(times, times[1:], strict=False):
+    for less, more in itertools.pairwise(times):
         assert more <= less * 1.01 + 700_000
 
 
