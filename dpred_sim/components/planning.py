@@ -33,7 +33,7 @@ def layer_needs(
     if weight_bytes is None:
         weight_bytes = sum(block.stored_bytes for block in job.blocks)
     geometry = job.geometry
-    by_channels = job.schedule.by_channels and job.schedule.window_parallel
+    by_channels = job.schedule.by_channels and job.schedule.window_parallel and job.bands == 1
     of_block = max(last - first for first, last in map(job.outputs, range(max(1, len(job.blocks)))))
     produced = of_block if by_channels else job.layer.output_channels
     set_room = geometry.output_span * produced * machine.value_bits
@@ -64,7 +64,8 @@ def layer_needs(
         weights_fit=weights_fit,
         chunked=job.chunks > 1,
         by_channels=by_channels,
-        block_after_block=job.schedule.by_channels,
+        block_after_block=job.schedule.by_channels and job.bands == 1,
+        bands=job.bands,
         free_room=free_room,
         keep_room=keep_room,
     )

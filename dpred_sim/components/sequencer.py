@@ -129,7 +129,8 @@ class Sequencer:
         clusters = self.machine.cluster_count
         if not job.blocks:
             return [[] for _ in range(clusters)] + [memory_passes(job.work)]
-        refetch = plan.order == "windows" and not needs.weights_fit and len(job.blocks) > 1
+        several = len(job.blocks) > 1 or job.bands > 1
+        refetch = plan.order == "windows" and not needs.weights_fit and several
         passes = [
             build_passes(job.work, share, plan.order, plan.run_rows, limits, refetch)
             for share in job.shares(clusters)

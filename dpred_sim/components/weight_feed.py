@@ -155,7 +155,9 @@ class WeightFeed:
         return next(self._order)
 
     def _may_refetch(self, job: LayerJob) -> bool:
-        several = len(job.blocks) > 1 and job.chunks == 1 and not job.schedule.by_channels
+        if job.schedule.by_channels:
+            return job.bands > 1 and not self.fits(job)
+        several = len(job.blocks) > 1 and job.chunks == 1
         return several and not self.fits(job)
 
     def _in_order(self) -> Iterator[ReadStream | None]:

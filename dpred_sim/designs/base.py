@@ -58,10 +58,11 @@ class Schedule(ABC):
 
     @property
     def by_channels(self) -> bool:
-        """Tiles keep the outputs of a block until all its steps are done, in one window set.
+        """Tiles keep the outputs of a window set until all its inner steps are done, mostly of all windows.
 
-        Such a block is cut into passes by inner steps, which go through the channels once: weights are not
-        needed again after their step, nor, in this block, activations.
+        Such a set is cut into passes by inner steps, which go through the channels once: weights are not
+        needed again after their step, nor, in this block, activations. Where there are several sets, bands of
+        rows of the plane, all blocks work on one before the next begins.
         """
         return not self.window_parallel
 

@@ -261,15 +261,19 @@ class Scnn(Design):
                 start = first // group * channels
                 rounds.append((columns, range(start, start + channels)))
         found = []
-        for band in cut.bands:
-            grid, taken_rows = self._grid(layer, band), _positions(layer, band)
-            waits = None if turns is None else turns[taken_rows]
-            spent = np.stack(unit_cycles(grid, grid.activation_blocks(padded[taken_rows], waits), rounds))
-            spent = spent.reshape(each or len(passes), -1, channels, self.units)
-            costs = in_step(spent, self.barrier).swapaxes(0, 1).reshape(-1, channels)
-            costs[:, -1] += self._halo(grid, passes)
+        # All bands but the last are alike: they are counted together, side by side as channels.
+        for bands in (cut.bands[:-1], cut.bands[-1:]) if len(cut.bands) > 1 else (cut.bands,):
+            grid, at = self._grid(layer, bands[0]), [_positions(layer, band) for band in bands]
+            planes = np.concatenate([padded[rows] for rows in at], axis=2)
+            waits = None if turns is None else np.concatenate([turns[rows] for rows in at], axis=2)
+            blocks = grid.activation_blocks(planes, waits)
+            spent = np.stack(unit_cycles(grid, blocks, rounds, layer.channels, len(bands)))
+            spent = spent.reshape(each or len(passes), len(bands), -1, channels, self.units)
+            # (number of the pass, band, group) to (pass, band)
+            costs = in_step(spent, self.barrier).transpose(2, 0, 1, 3).reshape(-1, len(bands), channels)
+            costs[:, :, -1] += self._halo(grid, passes)[:, None]
             found.append(costs)
-        return np.stack(found, axis=1)
+        return np.concatenate(found, axis=1)
 
     def _folded_costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
         """(passes, folds) cycles of a fully connected layer."""

@@ -277,13 +277,16 @@ def unit_cycles(
     grid: Grid,
     acts: list[tuple[Blocks, NDArray[np.int64]]],
     rounds: Sequence[tuple[Columns, range]],
+    depth: int,
+    planes: int = 1,
 ) -> list[NDArray[np.int64]]:
-    """Cycles of each unit for each channel of each round: (channels, units).
+    """Cycles of each unit for each channel of each round: (planes, channels, units).
 
-    A round is weights and the range of channels that their columns meet.
+    A round is weights and the range of channels that their columns meet, in each of several planes of
+    `depth` channels, whose blocks come one after the other.
     """
     units = grid.x.units * grid.y.units
-    totals = [np.zeros(len(channels) * units, dtype=np.float64) for _, channels in rounds]
+    totals = [np.zeros((planes, len(channels) * units), dtype=np.float64) for _, channels in rounds]
     for phase, (blocks, waits) in enumerate(acts):
         weights = [columns[phase] for columns, _ in rounds]
         rows, which_row = distinct(np.concatenate([wgts for wgts, _ in weights]))
@@ -296,12 +299,14 @@ def unit_cycles(
             mine = which_row[seen : seen + len(wgts)]
             seen += len(wgts)
             for at, share in _column_slabs(cycles[:, mine], counts):
-                ends = np.array([at, at + share.shape[1]]) + channels.start
-                low, high = np.searchsorted(blocks.segments, ends * units)
-                owners = blocks.segments[low:high]
-                spent = share[which[low:high], owners // units - ends[0]]
-                total += np.bincount(owners - channels.start * units, spent, len(total))
-    return [total.reshape(-1, units).astype(np.int64) for total in totals]
+                for plane in range(planes):
+                    start = plane * depth + channels.start
+                    ends = np.array([at, at + share.shape[1]]) + start
+                    low, high = np.searchsorted(blocks.segments, ends * units)
+                    owners = blocks.segments[low:high]
+                    spent = share[which[low:high], owners // units - ends[0]]
+                    total[plane] += np.bincount(owners - start * units, spent, total.shape[1])
+    return [total.reshape(planes, -1, units).astype(np.int64) for total in totals]
 
 
 def _column_slabs(

@@ -56,11 +56,26 @@ def set_geometry(schedule: Schedule) -> SetGeometry:
     if layer.kind == "move":
         return move_geometry(layer)
     if schedule.by_channels:
-        # The whole plane, also what no window covers; padding is not stored.
-        bricks, below = one + layer.height * layer.width, one + layer.conv_height - 1
-        outputs = _outputs_done(layer, one + layer.windows)
-        return SetGeometry(one, one + layer.height - 1, bricks, one, below, outputs)
+        return _band_geometry(layer, schedule.sets, schedule.windows_per_set)
     return window_geometry(layer, schedule.sets, schedule.windows_per_set)
+
+
+def _band_geometry(layer: Layer, sets: int, windows_per_set: int) -> SetGeometry:
+    """Geometry of bands of whole rows of windows; a band reads its rows as a whole.
+
+    The last one reads what no window covers, too, so that one band reads the whole plane. Padding is
+    not stored.
+    """
+    done = np.minimum(np.arange(1, sets + 1, dtype=np.int64) * windows_per_set, layer.windows)
+    below = done // layer.conv_width - 1
+    above = np.concatenate([np.zeros(1, dtype=np.int64), below[:-1] + 1])
+    top, stride, reach = layer.padding[0], layer.stride[0], (layer.kernel[0] - 1) * layer.dilation[0]
+    first = np.clip(above * stride - top, 0, layer.height - 1)
+    last = np.clip(below * stride - top + reach, first, layer.height - 1)
+    last[-1] = layer.height - 1
+    return SetGeometry(
+        first, last, (last - first + 1) * layer.width, above, below, _outputs_done(layer, done)
+    )
 
 
 def move_geometry(layer: Layer) -> SetGeometry:

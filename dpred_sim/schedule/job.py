@@ -79,6 +79,11 @@ class LayerJob:
     work: LayerWork
 
     @property
+    def bands(self) -> int:
+        """Bands of the plane that blocks which go through the channels take one after the other; else 1."""
+        return self.schedule.sets if self.schedule.by_channels else 1
+
+    @property
     def slabs(self) -> int:
         """Parts along the channels that one block reads one after the other, where not all stay on chip."""
         return len(self.work.slab_steps) - 1
@@ -302,6 +307,8 @@ def _slab_steps(schedule: Schedule, stored: StoredTensor, memory: MemoryFormat) 
     whole = [0, schedule.inner]
     if not (schedule.by_channels and schedule.window_parallel and memory.activation_room):
         return whole
+    if schedule.sets > 1:
+        return whole  # a band holds all channels, for all blocks
     count = -(-stored.total_bits * SLAB_SHARE // memory.activation_room)
     group = math.lcm(memory.activations.group_size, memory.offchip.group_size)
     first, last = schedule.inner_channels[:, 0], int(schedule.inner_channels[-1, 1])

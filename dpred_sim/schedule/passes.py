@@ -110,10 +110,17 @@ def build_passes(
 
     Order `filters`: a sweep over all window sets for each block. Order `windows`: all blocks for each
     run of window sets of about `run_rows` activation rows; `refetch` says that the weights come anew
-    for each run. Blocks that are cut by channels run one after another whatever the order.
+    for each run. Blocks that are cut by channels run one after another, or all on one band of the plane
+    after another, as their schedule says.
     """
     if work.schedule.by_channels:
-        return list(_channel_passes(work, mine, limits))
+        if work.schedule.sets > 1:
+            return _band_passes(work, mine, limits, refetch)
+        return [
+            made
+            for sweep, index in enumerate(mine)
+            for made in _channel_passes(work, index, sweep, 0, limits)
+        ]
     passes: list[Pass] = []
     prefixes = {index: _prefix(work, index) for index in mine}
     stops = {
@@ -259,50 +266,84 @@ def _set_passes(
     return [Pass(**same, **dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def _channel_passes(work: LayerWork, mine: Sequence[int], limits: PassLimits) -> Iterator[Pass]:
-    """A pass is a run of inner steps, whose weights are used once; outputs are complete with the last one."""
-    schedule, geometry = work.schedule, work.geometry
+def _band_passes(work: LayerWork, mine: Sequence[int], limits: PassLimits, refetch: bool) -> list[Pass]:
+    """All blocks on one band after another. A band's rows stay until its last block is done.
+
+    Weights stay for the next band, or come anew for it (`refetch`).
+    """
+    geometry, bands = work.geometry, work.schedule.sets
+    passes: list[Pass] = []
+    for band in range(bands):
+        last_band = band == bands - 1
+        for index in mine:
+            for made in _channel_passes(work, index, 0, band, limits):
+                made.run, made.weight_round = band, band if refetch else 0
+                made.next_row = made.shortcut_next = 0
+                made.last_of_sweep = False
+                if not (refetch or last_band):
+                    made.weight_release, made.weights_done = 0, False
+                passes.append(made)
+        if not mine:
+            continue
+        end = passes[-1]
+        if last_band:
+            end.next_row, end.shortcut_next = end.last_row + 1, end.window_rows[1] + 1
+            end.last_of_sweep = True
+        else:
+            end.next_row = int(geometry.first_row[band + 1])
+            end.shortcut_next = int(geometry.first_window_row[band + 1])
+    return passes
+
+
+def _channel_passes(work: LayerWork, index: int, sweep: int, band: int, limits: PassLimits) -> Iterator[Pass]:
+    """Passes of one block on one band of the plane, which may be all of it.
+
+    A pass is a run of inner steps, whose weights are used once; outputs are complete with the last one.
+    """
+    schedule, geometry, block = work.schedule, work.geometry, work.blocks[index]
     inner, slabs = schedule.inner, list(work.slab_steps)
-    last_row, window_row = int(geometry.last_row[0]), int(geometry.last_window_row[0])
-    for sweep, index in enumerate(mine):
-        block = work.blocks[index]
-        base = block.block * schedule.sets * inner
-        prefix = schedule.cycles(base, base + np.arange(inner + 1, dtype=np.int64))
-        longest = min(limits.cycles, max(1, int(prefix[-1]) // limits.passes_per_block))
-        bricks = int(work.brick_bits[index]) * int(geometry.bricks[0])
-        first = slab = 0
-        while first < inner:
-            last = int(np.searchsorted(prefix, prefix[first] + longest, side="right")) - 1
-            if limits.weight_room is not None:
-                room = block.room[first] + limits.weight_room
-                last = min(last, int(np.searchsorted(block.room, room, side="right")) - 1)
-            last = min(max(last, first + 1), slabs[slab + 1])
-            read, ends = last == slabs[slab + 1], last == inner
-            yield Pass(
-                weights=index,
-                sweep=sweep,
-                cycles=int(prefix[last] - prefix[first]),
-                macs=int(block.values[last] - block.values[first]) * schedule.original.windows,
-                first_row=0,
-                last_row=last_row,
-                next_row=last_row + 1 if read else 0,
-                brick_bits=bricks * (last - first) // inner,
-                weight_bits=int(work.tile_weight_bits[index]) * (last - first) // inner,
-                all_weight_bits=int(work.all_weight_bits[index]) * (last - first) // inner,
-                weight_bytes=int(block.ends[last]),
-                weight_release=int(block.room[last]),
-                window_rows=(0, window_row if ends else 0),
-                windows=schedule.original.windows if ends else 0,
-                outputs_first=0,
-                outputs_last=int(geometry.outputs[1]) if ends else 0,
-                run=sweep,
-                tiles=len(schedule.blocks[block.block].tile_filters),
-                shortcut_next=window_row + 1 if ends else 0,
-                last_of_sweep=ends,
-                weights_done=ends,
-                slab=slab,
-            )
-            first, slab = last, slab + read
+    last_row = int(geometry.last_row[band])
+    window_rows = int(geometry.first_window_row[band]), int(geometry.last_window_row[band])
+    outputs = int(geometry.outputs[band]), int(geometry.outputs[band + 1])
+    before = band * schedule.windows_per_set
+    windows = min(schedule.windows_per_set, schedule.original.windows - before)
+    base = (block.block * schedule.sets + band) * inner
+    prefix = schedule.cycles(base, base + np.arange(inner + 1, dtype=np.int64))
+    longest = min(limits.cycles, max(1, int(prefix[-1]) // limits.passes_per_block))
+    bricks = int(work.brick_bits[index]) * int(geometry.bricks[band])
+    first = slab = 0
+    while first < inner:
+        last = int(np.searchsorted(prefix, prefix[first] + longest, side="right")) - 1
+        if limits.weight_room is not None:
+            room = block.room[first] + limits.weight_room
+            last = min(last, int(np.searchsorted(block.room, room, side="right")) - 1)
+        last = min(max(last, first + 1), slabs[slab + 1])
+        read, ends = last == slabs[slab + 1], last == inner
+        yield Pass(
+            weights=index,
+            sweep=sweep,
+            cycles=int(prefix[last] - prefix[first]),
+            macs=int(block.values[last] - block.values[first]) * windows,
+            first_row=int(geometry.first_row[band]),
+            last_row=last_row,
+            next_row=last_row + 1 if read else 0,
+            brick_bits=bricks * (last - first) // inner,
+            weight_bits=int(work.tile_weight_bits[index]) * (last - first) // inner,
+            all_weight_bits=int(work.all_weight_bits[index]) * (last - first) // inner,
+            weight_bytes=int(block.ends[last]),
+            weight_release=int(block.room[last]),
+            window_rows=window_rows if ends else (window_rows[0], window_rows[0]),
+            windows=windows if ends else 0,
+            outputs_first=outputs[0],
+            outputs_last=outputs[1] if ends else outputs[0],
+            run=sweep,
+            tiles=len(schedule.blocks[block.block].tile_filters),
+            shortcut_next=window_rows[1] + 1 if ends else 0,
+            last_of_sweep=ends,
+            weights_done=ends,
+            slab=slab,
+        )
+        first, slab = last, slab + read
 
 
 def memory_passes(work: LayerWork) -> list[Pass]:

@@ -85,10 +85,14 @@ class LayerNeeds:
     """Blocks are cut by channels, and read whole planes slab by slab."""
     block_after_block: bool = False
     """A block ends before the next begins: window sets cannot go outermost."""
+    bands: int = 1
+    """Where there are several, window sets go outermost, one to a run."""
 
     @property
     def unit(self) -> str:
         """What has to fit the buffer at a time, for people."""
+        if self.bands > 1:
+            return "one band of the plane"
         return "the plane of a slab of channels" if self.by_channels else "one window set"
 
 
@@ -112,7 +116,8 @@ class LayerPlan:
 def minimum_room(needs: LayerNeeds) -> int:
     """Bits of the buffer without which a layer cannot run, whatever is kept on chip."""
     shortcut = 0 if needs.shortcut is None else needs.shortcut.minimum_room
-    return needs.activations.minimum_room + shortcut + 2 * needs.block_output_room
+    outputs = needs.block_output_room if needs.bands == 1 else needs.set_output_room
+    return needs.activations.minimum_room + shortcut + 2 * outputs
 
 
 def plan_layer(needs: LayerNeeds) -> LayerPlan:
@@ -147,6 +152,8 @@ def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) ->
     acts = needs.activations
     if order == "windows" and (needs.chunked or needs.block_after_block):
         return None
+    if order == "filters" and needs.bands > 1:
+        return None
     rooms = _rooms(needs, order, hold, widest)
     if rooms is None:
         return None
@@ -161,7 +168,9 @@ def _candidate(needs: LayerNeeds, order: LoopOrder, hold: bool, widest: bool) ->
         kept = int(np.searchsorted(np.cumsum(outputs), room, side="right")) if room > 0 else 0
     run_rows = _run_rows(acts, window)
     fetches = 1
-    if order == "windows" and not needs.weights_fit and needs.weight_blocks > 1:
+    if needs.bands > 1:
+        fetches = 1 if needs.weights_fit else needs.bands
+    elif order == "windows" and not needs.weights_fit and needs.weight_blocks > 1:
         fetches = _runs_of(acts, window)
         if needs.shortcut is not None:
             fetches = max(fetches, _runs_of(needs.shortcut, shortcut))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import pytest
 
 from dpred_sim.locate import ready_made_names
 from dpred_sim.simulation.engine import Simulation
 from dpred_sim.simulation.systems import load_topology
+from dpred_sim.workload.layer import Layer
 from dpred_sim.workload.load import load_workload
+from dpred_sim.workload.network import Network
+from dpred_sim.workload.workload import Workload
+from tests.networks import spiky
 from tests.trained import need
 
 WORKLOADS = ready_made_names("workloads", ".py")
@@ -63,6 +68,38 @@ def test_with_ideal_memory_each_balanced_system_takes_its_compute_cycles(workloa
     result = Simulation(workload_of(workload, bits_of(topology)), system).run()
     ideal = sum(layer.ideal_cycles for layer in result.layers)
     assert ideal <= result.total_cycles <= 1.05 * ideal
+
+
+def alone(layer: Layer, bits: int) -> Workload:
+    network = Network()
+    network.add(layer)
+    return Workload("alone", network, bits, source="random values", synthetic=True)
+
+
+@pytest.mark.parametrize("topology", sorted(LIMITED))
+def test_a_projection_onto_a_large_vocabulary(topology):
+    """Outputs of 4 positions are 4.5 Mbit, the buffer of the edge system holds 3 Mbit."""
+    rng = np.random.default_rng(1)
+    outputs = spiky(rng, (4, 70_000), 16, True)
+    weights = spiky(rng, (70_000, 16), 16, True)
+    layer = Layer.linear("softmax", spiky(rng, (4, 16), 16, False), weights, outputs)
+    result = Simulation(alone(layer, 16), load_topology(topology)).run()
+    assert result.layers[0].traffic["outputs"].raw_write_bytes == outputs.values.size * 2
+
+
+@pytest.mark.parametrize("topology", [name for name in TOPOLOGIES if name.startswith("scnn")])
+def test_a_plane_that_no_grid_holds_at_once(topology):
+    """A part of 32 x 33 or 33 x 33 outputs on each of 64 units with room for 1024."""
+    bits = bits_of(topology)
+    rng = np.random.default_rng(1)
+    weights = spiky(rng, (8, 3, 3, 3), bits, True)
+    layer = Layer.conv2d("c", spiky(rng, (264, 256, 3), bits, False), weights, None, padding=1)
+    simulation = Simulation(alone(layer, bits), load_topology(topology))
+    (job,) = simulation.jobs
+    assert job.bands > 1
+    (found,) = simulation.run().layers
+    assert found.compute_cycles == job.schedule.total
+    assert found.macs == 264 * 256 * 27 * 8
 
 
 def test_small_buffers_cost_traffic_and_time():
