@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpred_sim.codecs.base import codec
+from dpred_sim.components.planning import reserve_bits
 from dpred_sim.errors import InputError
 from dpred_sim.schedule.placement import POINTER_BITS
 from dpred_sim.simulation.engine import Simulation
@@ -218,9 +219,14 @@ def test_weights_that_do_not_stay_come_anew_for_every_band():
     assert simulation.system.machine.weights[0].peak_bits <= 48 * 1024 * 8
 
 
-def test_a_band_that_does_not_fit_is_refused():
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_the_smallest_buffer_that_holds_a_band_runs(shortcut):
+    workload, base = one_layer(conv(), shortcut), BASES["scnn_ddr4"].with_set(CUT)
+    roomy = Simulation(workload, base)
+    least = reserve_bits(roomy.system.machine, roomy.jobs, roomy.sequencer.tensors)
+    assert Simulation(workload, base.with_set([f"nodes.activations.size={least} bit"])).run().complete
     with pytest.raises(InputError, match="too small for one band of the plane and its outputs"):
-        Simulation(one_layer(conv()), BASES["scnn_ddr4"].with_set([*CUT, "nodes.activations.size=12 KiB"]))
+        Simulation(workload, base.with_set([f"nodes.activations.size={least - 1} bit"]))
 
 
 @pytest.mark.parametrize("size", ["28 KiB", "4 MiB"])

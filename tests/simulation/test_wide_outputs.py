@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpred_sim.codecs.base import codec
+from dpred_sim.components.planning import reserve_bits
 from dpred_sim.errors import InputError
 from dpred_sim.schedule.placement import POINTER_BITS
 from dpred_sim.simulation.engine import Simulation
@@ -89,6 +90,16 @@ def test_scores_of_many_heads_leave_head_by_head():
     found = simulation.run().layers[2]
     assert found.macs == 96 * 96 * 8 * 16
     assert found.traffic["outputs"].raw_write_bytes == 96 * 96 * 8 * 2
+
+
+@pytest.mark.parametrize("made", [workload(5, 64, 3000), workload(1, 16, 3000), attention(48, 6)])
+def test_the_smallest_buffer_that_is_allowed_runs(made):
+    roomy = Simulation(made, EDGE.with_set(["nodes.activations.size=64 MiB"]))
+    least = reserve_bits(roomy.system.machine, roomy.jobs, roomy.sequencer.tensors)
+    smallest = Simulation(made, EDGE.with_set([f"nodes.activations.size={least} bit"]))
+    assert smallest.run().complete
+    with pytest.raises(InputError, match="too small for one window set and its outputs"):
+        Simulation(made, EDGE.with_set([f"nodes.activations.size={least - 1} bit"]))
 
 
 def test_more_room_for_wide_outputs_is_never_slower():
