@@ -56,11 +56,11 @@ def set_geometry(schedule: Schedule) -> SetGeometry:
     if layer.kind == "move":
         return move_geometry(layer)
     if schedule.by_channels:
-        return _band_geometry(layer, schedule.sets, schedule.windows_per_set)
+        return band_geometry(layer, schedule.sets, schedule.windows_per_set)
     return window_geometry(layer, schedule.sets, schedule.windows_per_set)
 
 
-def _band_geometry(layer: Layer, sets: int, windows_per_set: int) -> SetGeometry:
+def band_geometry(layer: Layer, sets: int, windows_per_set: int) -> SetGeometry:
     """Geometry of bands of whole rows of windows; a band reads its rows as a whole.
 
     The last one reads what no window covers, too, so that one band reads the whole plane. Padding is

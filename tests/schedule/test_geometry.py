@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpred_sim.schedule.geometry import window_geometry
+from dpred_sim.schedule.geometry import band_geometry, window_geometry
 from dpred_sim.values.tensor import Tensor
 from dpred_sim.workload.layer import Layer, Pool
 
@@ -59,6 +59,28 @@ def test_sets_against_counting_windows(layer, per_set):
         else:
             assert geometry.bricks[index] >= len(positions)
         assert geometry.outputs[index + 1] == outputs_done(layer, done)
+
+
+@given(layer=layers(), rows=st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_bands_against_counting_windows(layer, rows):
+    """A band reads every position from its first row to its last one; the last band all that is left."""
+    bands = -(-layer.conv_height // rows)
+    geometry = band_geometry(layer, bands, rows * layer.conv_width)
+    done: set[tuple[int, int]] = set()
+    for band in range(bands):
+        above, below = band * rows, min((band + 1) * rows, layer.conv_height) - 1
+        done |= {(oy, ox) for oy in range(above, below + 1) for ox in range(layer.conv_width)}
+        read = [
+            min(max(oy * layer.stride[0] - layer.padding[0] + ky * layer.dilation[0], 0), layer.height - 1)
+            for oy in range(above, below + 1)
+            for ky in range(layer.kernel[0])
+        ]
+        last = layer.height - 1 if band == bands - 1 else max(read)
+        assert (geometry.first_row[band], geometry.last_row[band]) == (0 if band == 0 else min(read), last)
+        assert geometry.bricks[band] == (last - geometry.first_row[band] + 1) * layer.width
+        assert (geometry.first_window_row[band], geometry.last_window_row[band]) == (above, below)
+        assert geometry.outputs[band + 1] == outputs_done(layer, done)
 
 
 def outputs_done(layer: Layer, done: set[tuple[int, int]]) -> int:

@@ -145,6 +145,52 @@ def test_passes_by_channels_release_a_slab_when_they_have_used_it(room):
         assert {item.slab for item in mine} == set(range(slabs))
 
 
+@pytest.mark.parametrize("refetch", [False, True])
+@pytest.mark.parametrize("clusters", [1, 2, 5])
+def test_bands_go_outermost_and_keep_what_later_blocks_need(refetch, clusters):
+    """A 9 x 8 plane on one unit with 30 accumulators: bands of 1 row and 3 filters."""
+    layer = conv(7, filters=10, depth=24)
+    network = Network()
+    network.add(layer)
+    raw = codec("raw")
+    memory = MemoryFormat(codec("dpred"), raw, raw, 1 << 30, True, 64, 20_000)
+    made = design("scnn", grid_x=1, grid_y=1, accumulators=30, group_passes="separate")
+    job = prepare(network.nodes[0], made, clusters, memory)
+    assert (job.bands, job.slabs, len(job.blocks)) == (9, 1, 4)
+    everything = []
+    for share in job.shares(clusters):
+        passes = build_passes(job.work, share, "windows", 1, PassLimits(cycles=60), refetch)
+        everything += passes
+        assert [(p.run, p.weights) for p in passes] == sorted((p.run, p.weights) for p in passes)
+        freed: Counter[tuple[int, int]] = Counter()
+        for place, item in enumerate(passes):
+            band, later = item.run, passes[place + 1 :]
+            assert item.sweep == 0 and item.weight_round == (band if refetch else 0)
+            assert (item.first_row, item.last_row) == (max(0, band - 1), min(8, band + 1))
+            assert item.next_row <= min((p.first_row for p in later), default=9)
+            assert item.shortcut_next <= min((p.window_rows[0] for p in later), default=9)
+            fetch = item.weights, item.weight_round
+            same = [p for p in later if (p.weights, p.weight_round) == fetch]
+            assert item.weights_done == (not same)
+            # Weights that a later band reads stay.
+            again = any(p.run != band for p in same)
+            assert item.weight_release == 0 or not again
+            freed[fetch] = max(freed[fetch], item.weight_release)
+            ends = not later or later[0].run != band or later[0].weights != item.weights
+            assert (item.windows, item.outputs_last) == ((8, 8 * (band + 1)) if ends else (0, 8 * band))
+        assert all(bits == job.blocks[block].room[-1] for (block, _), bits in freed.items())
+        if passes:
+            ends = [
+                passes[i].next_row
+                for i in range(len(passes))
+                if i + 1 == len(passes) or passes[i + 1].run != passes[i].run
+            ]
+            assert ends == [max(0, band - 1) for band in range(1, 9)] + [9]
+            assert [p.last_of_sweep for p in passes] == [False] * (len(passes) - 1) + [True]
+    assert sum(item.macs for item in everything) == layer.macs
+    assert sum(item.cycles for item in everything) == job.schedule.total
+
+
 def test_fully_connected_passes_follow_the_channels():
     rng = np.random.default_rng(8)
     layer = Layer.linear("fc", spiky(rng, (1, 700), 16, False), spiky(rng, (30, 700), 16, True))
