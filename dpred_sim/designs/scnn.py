@@ -95,12 +95,13 @@ class Scnn(Design):
     """Cartesian products of non-zeros on a grid of units (Parashar et al., ISCA'17).
 
     `grid_x` x `grid_y` units own a tile of the plane each and multiply blocks of `act_inputs` activations
-    x `wgt_inputs` weights, at most `pe_width` bits each, into `accumulators` entries in `banks` banks. In a
-    system each unit is one of its `tiles`. `group_passes`: a pass takes as many
-    filters as fit whatever their conv group, and is timed on the channels that its first filter reads
-    (`joined`, as DNNsim does; depthwise layers apart), or ends with its group (`separate`). `barrier`: units
-    wait for each other after every channel, as in DNNsim, or after a pass. Without `conflicts` products queue
-    before the banks of their accumulators, and nobody waits for the fullest one.
+    x `wgt_inputs` weights, at most `pe_width` bits each, into `accumulators` entries in `banks` banks; a
+    plane that they do not hold is cut into bands of rows. In a system each unit is one of its `tiles`.
+    `group_passes`: a pass takes as many filters as fit whatever their conv group, and is timed on the
+    channels that its first filter reads (`joined`, as DNNsim does; depthwise layers apart), or ends with its
+    group (`separate`). `barrier`: units wait for each other after every channel, as in DNNsim, or after a
+    pass. Without `conflicts` products queue before the banks of their accumulators, and nobody waits for the
+    fullest one.
     Raises InputError for a value that is not allowed.
     """
 
