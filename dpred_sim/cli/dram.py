@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dpred_sim.errors import InputError
+
 if TYPE_CHECKING:
     from dpred_sim.components.dram.bench import BenchResult
+    from dpred_sim.components.dram.closed_forms import ClosedForm
+    from dpred_sim.components.dram.patterns import Access
     from dpred_sim.components.dram.standard import Standard
 
 DEFAULT_BYTES = 4 << 20
+HIGHEST_RATE = 10
+"""Of peak: more than any queue drains, so that a higher one measures nothing else."""
 EXAMPLE = "Example:  dpred-sim dram bench DDR4-3200 --pattern random --request 2KiB"
 
 
@@ -115,80 +121,143 @@ def bench(
     ] = None,
     trace_format: Annotated[str, typer.Option(metavar="F", help="ramulator or dramsim3.")] = "ramulator",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.svg", help="Draw where the time goes, or the curve.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw where the time goes, or the curve: .svg or .png."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a rate.")] = False,
 ) -> None:
     """Measure a channel: bandwidth, latency, row hits, and where the rest of the time went."""
-    from itertools import islice
-
     from dpred_sim.components.dram import bench as benches
-    from dpred_sim.components.dram.patterns import make_pattern
+    from dpred_sim.components.dram.closed_forms import closed_form
     from dpred_sim.components.dram.standard import load_standard
-    from dpred_sim.components.dram.traces import read_trace, write_trace
-    from dpred_sim.errors import InputError
+    from dpred_sim.components.dram.traces import write_trace
 
     if as_json and as_csv:
         raise InputError("one of --json and --csv", field="--csv")
+    rates = _rates(rate)
+    _check_sources(rates, outstanding)
+    _check_queues(level, queue, bank_queue)
+    _check_outputs(plot, trace_out, trace_format)
     loaded = load_standard(standard)
     if ranks is not None:
         loaded = loaded.with_ranks(ranks)
     bus_bits = None if bus is None else _size("--bus", bus)
-    size, step = _bytes("--request", request), _bytes("--stride", stride)
-    burst = loaded.burst_bytes(bus_bits)
-    if pattern.startswith("file:"):
-        accesses = list(islice(read_trace(Path(pattern.removeprefix("file:")), burst), requests))
-    else:
-        made = make_pattern(pattern, size, step)
-        accesses = list(islice(made, requests or max(1, DEFAULT_BYTES // size)))
-    if trace_out is not None:
-        write_trace(trace_out, trace_format, ((0, access) for access in accesses), loaded, bus_bits)
-    rates: list[float | None] = [*_rates(rate)]
+    size = _bytes("--request", request)
+    accesses = _accesses(loaded, bus_bits, pattern, size, _bytes("--stride", stride), requests)
+    channel: dict[str, Any] = {
+        "bus_bits": bus_bits,
+        "level": level,
+        "mapping": mapping,
+        "page": page,
+        "refresh": refresh,
+    }
+    queues: dict[str, Any] = {} if bank_queue is None else {"bank_queue": bank_queue}
+    saturated = not rates and outstanding is None
     results = [
         benches.run(
             loaded,
             accesses,
-            bus_bits=bus_bits,
-            level=level,
-            mapping=mapping,
-            page=page,
-            refresh=refresh,
             queue=queue,
             rate=one,
             outstanding=outstanding,
-            piece_bytes=None if one is None and outstanding is None else burst,
-            **({} if bank_queue is None or level != "burst" else {"bank_queue": bank_queue}),
+            piece_bytes=None if saturated else loaded.burst_bytes(bus_bits),
+            **channel,
+            **queues,
         )
         for one in rates or [None]
     ]
+    form = closed_form(loaded, accesses, pattern=pattern, **channel) if saturated else None
+    if trace_out is not None:
+        write_trace(trace_out, trace_format, ((0, access) for access in accesses), loaded, bus_bits)
     if plot is not None:
         from dpred_sim.components.dram.plot import write_plot
 
-        write_plot(plot, results)
-    _show(results, pattern, size, as_json, as_csv)
+        write_plot(plot, results, pattern, form)
+    _show(results, form, pattern, size, as_json, as_csv)
 
 
-def _rates(texts: list[str] | None) -> list[float]:
-    from dpred_sim.errors import InputError
+def _check_sources(rates: list[float | None], outstanding: int | None) -> None:
+    if rates and outstanding is not None:
+        raise InputError("one of --rate and --outstanding", field="--outstanding", found=outstanding)
 
-    rates = []
+
+def _check_queues(level: str, queue: int | None, bank_queue: int | None) -> None:
+    if queue is not None and level in ("ideal", "bandwidth"):
+        raise InputError(f"the level {level} has no queue", field="--queue", found=queue)
+    if bank_queue is not None and level != "burst":
+        raise InputError("only the level burst has queues of banks", field="--bank-queue", found=bank_queue)
+
+
+def _check_outputs(plot: Path | None, trace_out: Path | None, trace_format: str) -> None:
+    """Refuse what could not be written before anything is measured."""
+    from dpred_sim.components.dram.plot import check_plot_path
+    from dpred_sim.components.dram.traces import check_format
+
+    check_format(trace_format)
+    if plot is not None:
+        check_plot_path(plot)
+    for option, path in (("--plot", plot), ("--trace-out", trace_out)):
+        if path is not None and path.is_dir():
+            raise InputError("a folder, not a file", field=option, found=str(path))
+        if path is not None and not path.parent.is_dir():
+            raise InputError("no such folder", field=option, found=str(path.parent))
+
+
+def _accesses(
+    standard: Standard, bus_bits: int | None, pattern: str, size: int, stride: int, requests: int | None
+) -> list[Access]:
+    """The requests of a pattern or a trace."""
+    from itertools import islice
+
+    from dpred_sim.components.dram.patterns import STRIDE_SPAN, make_pattern
+    from dpred_sim.components.dram.traces import read_trace
+
+    burst, capacity = standard.burst_bytes(bus_bits), standard.capacity_bytes(bus_bits)
+    if pattern.startswith("file:"):
+        trace = Path(pattern.removeprefix("file:"))
+        accesses = list(islice(read_trace(trace, burst), requests))
+        if not accesses:
+            raise InputError("the trace has no requests", file=trace)
+        return accesses
+    if size > capacity:
+        raise InputError(
+            "a request is larger than the channel",
+            field="--request",
+            found=f"{size} B",
+            allowed=f"up to {capacity} B",
+        )
+    if pattern == "strided" and (stride % burst or stride > STRIDE_SPAN):
+        raise InputError(
+            "not a stride of whole bursts",
+            field="--stride",
+            found=f"{stride} B",
+            allowed=f"multiples of {burst} B up to {STRIDE_SPAN} B",
+        )
+    made = make_pattern(pattern, size, stride)
+    return list(islice(made, requests or max(1, DEFAULT_BYTES // size)))
+
+
+def _rates(texts: list[str] | None) -> list[float | None]:
+    rates: list[float | None] = []
     for text in texts or []:
         for word in text.split(","):
             try:
                 value = float(word)
             except ValueError:
                 value = -1.0
-            if not 0 < value <= 10:
+            if not 0 < value <= HIGHEST_RATE:
                 raise InputError(
-                    "not a fraction of peak", field="--rate", found=word, allowed="such as 0.5 or 0.1,0.5,0.9"
+                    "not a fraction of peak",
+                    field="--rate",
+                    found=word,
+                    allowed=f"above 0 and up to {HIGHEST_RATE}, such as 0.5 or 0.1,0.5,0.9",
                 )
             rates.append(value)
     return rates
 
 
 def _size(option: str, text: str) -> int:
-    from dpred_sim.errors import InputError
     from dpred_sim.units import parse_bits
 
     try:
@@ -198,18 +267,27 @@ def _size(option: str, text: str) -> int:
 
 
 def _bytes(option: str, text: str) -> int:
-    from dpred_sim.errors import InputError
-
     bits = _size(option, text)
     if bits % 8:
         raise InputError("not whole bytes", field=option, found=text)
     return bits // 8
 
 
-def _show(results: list[BenchResult], pattern: str, size: int, as_json: bool, as_csv: bool) -> None:
+def _show(
+    results: list[BenchResult],
+    form: ClosedForm | None,
+    pattern: str,
+    size: int,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     import json
 
-    rows = [{"pattern": pattern, "request_bytes": size, **result.to_dict()} for result in results]
+    told = None if form is None else {"name": form.name, "fraction_of_peak": form.fraction}
+    rows = [
+        {"pattern": pattern, "request_bytes": size, "closed_form": told, **result.to_dict()}
+        for result in results
+    ]
     if as_json:
         print(json.dumps(rows[0] if len(rows) == 1 else {"points": rows}, indent=2))
         return
@@ -221,15 +299,26 @@ def _show(results: list[BenchResult], pattern: str, size: int, as_json: bool, as
             "" if result.offered_fraction is None else f", offered {result.offered_fraction:.3f} of peak"
         )
         print(f"{result.standard}, level {result.level}, {pattern}, {size} B a request{offered}")
-        print(
-            f"  {result.bandwidth_gbps:.2f} of {result.peak_gbps:.2f} GB/s ({result.fraction_of_peak:.3f} of "
-            f"peak), row hits {result.row_hit_rate:.3f}"
-        )
+        print(f"  {_bandwidth(result)}, row hits {result.row_hit_rate:.3f}")
+        if form is not None and result.fraction_of_peak is not None:
+            off = 100 * (result.fraction_of_peak / form.fraction - 1)
+            print(
+                f"  closed form: {form.fraction:.3f} of peak ({form.name}); measured {off:+.1f} % with "
+                f"{result.counters['refreshes']} refreshes"
+            )
         print(f"  latency: mean {result.mean_latency_ns:.1f} ns, p99 {result.p99_latency_ns:.1f} ns")
         parts = ", ".join(
             f"{name.replace('_', ' ')} {100 * part:.1f} %" for name, part in result.breakdown.items()
         )
         print(f"  time: {parts}")
+
+
+def _bandwidth(result: BenchResult) -> str:
+    if result.bandwidth_gbps is None or result.fraction_of_peak is None:
+        return "no time passes"
+    return (
+        f"{result.bandwidth_gbps:.2f} of {result.peak_gbps:.2f} GB/s ({result.fraction_of_peak:.3f} of peak)"
+    )
 
 
 def _show_csv(rows: list[dict[str, Any]]) -> None:
@@ -238,7 +327,11 @@ def _show_csv(rows: list[dict[str, Any]]) -> None:
 
     flat = []
     for row in rows:
-        line = {key: value for key, value in row.items() if key not in ("breakdown", "counters")}
+        line = {
+            key: value for key, value in row.items() if key not in ("closed_form", "breakdown", "counters")
+        }
+        form = row["closed_form"] or {"name": None, "fraction_of_peak": None}
+        line.update({"closed_form": form["name"], "closed_form_fraction_of_peak": form["fraction_of_peak"]})
         line.update({f"{name}_fraction": part for name, part in row["breakdown"].items()})
         line.update(row["counters"])
         flat.append(line)

@@ -29,10 +29,10 @@ class BenchResult:
     requests: int
     bytes: int
     time_ps: int
-    bandwidth_gbps: float
-    """10^9 bytes a second."""
+    bandwidth_gbps: float | None
+    """10^9 bytes a second; None where no time passes (level `ideal`)."""
     peak_gbps: float
-    fraction_of_peak: float
+    fraction_of_peak: float | None
     offered_fraction: float | None
     mean_latency_ns: float
     """Of what is issued (requests, or pieces of them), to its last data: from arrival at a fixed rate or
@@ -85,7 +85,7 @@ def run(
         standard, bus_bits, level, mapping=mapping, page=page, refresh=refresh, **model_options
     )
     controller = make_controller(model, **controller_options)
-    if rate is not None and rate <= 0:
+    if rate is not None and not 0 < rate < float("inf"):
         raise InputError("the rate is a positive fraction of peak", field="rate", found=rate)
     stream = islice(accesses, requests) if requests is not None else iter(accesses)
     pieces = _cut(stream, piece_bytes)
@@ -198,7 +198,7 @@ def _result(model: ChannelModel, done: list[Request], rate: float | None, satura
         whole[request.token] = min(first, start), max(last, request.end_ps)
     size = sum(request.size_bytes for request in done)
     statistics = model.statistics(end)
-    bandwidth = size / end * 1000 if end else float("inf")
+    bandwidth = size / end * 1000 if end else None
     peak = model.peak_bytes_per_ps * 1000
     elapsed = max(1, end)
     return BenchResult(
@@ -210,7 +210,7 @@ def _result(model: ChannelModel, done: list[Request], rate: float | None, satura
         time_ps=end,
         bandwidth_gbps=bandwidth,
         peak_gbps=peak,
-        fraction_of_peak=bandwidth / peak,
+        fraction_of_peak=None if bandwidth is None else bandwidth / peak,
         offered_fraction=rate,
         mean_latency_ns=sum(latencies) / len(latencies),
         p99_latency_ns=latencies[min(len(latencies) - 1, -(-99 * len(latencies) // 100) - 1)],

@@ -62,7 +62,7 @@ class Mapping:
     """
 
     def __init__(self, text: str | None, standard: Standard, bus_bits: int | None = None) -> None:
-        self.text = text or standard.mapping or DEFAULT
+        self.text = text if text is not None else standard.mapping or DEFAULT
         self.standard = standard
         self.burst_bytes = standard.burst_bytes(bus_bits)
         self._bits = {

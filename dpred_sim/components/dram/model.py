@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
+from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.standard import Standard
 from dpred_sim.errors import InputError, nearest
 
@@ -141,6 +142,8 @@ def make_model(
         raise InputError(
             f"{standard.name} states no per-bank refresh (tREFIpb, tRFCpb)", field="refresh", found=refresh
         )
+    if level in ("ideal", "bandwidth"):
+        Mapping(mapping, standard, width)  # not used, but wrong all the same
     if level == "ideal":
         return IdealModel(standard, width)
     if level == "bandwidth":

@@ -1,17 +1,18 @@
-"""Draws what `dram bench` measured, as SVG without any library: a latency curve, or where the time went."""
+"""Draws what `dram bench` measured with matplotlib: a latency curve, or where the time went."""
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from dpred_sim.errors import InputError
+from dpred_sim.cache import write_atomic
+from dpred_sim.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from dpred_sim.components.dram.bench import BenchResult
+    from dpred_sim.components.dram.closed_forms import ClosedForm
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 360, 70, 40, 20, 60
+FORMATS = (".png", ".svg")
 COLOURS = {
     "busy": "#2f6f9f",
     "row_misses": "#c2573a",
@@ -23,68 +24,79 @@ COLOURS = {
 }
 
 
-def write_plot(path: Path, results: list[BenchResult]) -> None:
-    """Write an SVG: latency against bandwidth for several rates, else bars of the breakdown."""
-    if path.suffix != ".svg":
-        raise InputError("plots are SVG", field="--plot", found=str(path), allowed="a name that ends in .svg")
-    body = _curve(results) if len(results) > 1 else _bars(results[0])
-    title = escape(f"{results[0].standard}, level {results[0].level}")
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="white"/>'
-        f'<text x="{LEFT}" y="20" font-size="14">{title}</text>{body}</svg>\n',
-        encoding="utf-8",
+def check_plot_path(path: Path) -> None:
+    """Raises InputError for a file that could not be drawn, MissingExtra without matplotlib."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError("unknown kind of picture", field="--plot", found=str(path), allowed=FORMATS)
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtra("plots", "drawing a plot") from None
+
+
+def write_plot(
+    path: Path, results: list[BenchResult], pattern: str = "", form: ClosedForm | None = None
+) -> None:
+    """Write PNG or SVG: latency against bandwidth for several rates, else bars of the breakdown.
+
+    Same results, same bytes. Raises InputError for another kind of file and for one that cannot be written,
+    MissingExtra without matplotlib.
+    """
+    check_plot_path(path)
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    kind = path.suffix.lower().removeprefix(".")
+    with matplotlib.rc_context({"svg.hashsalt": "dpred_sim", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        title = f"{results[0].standard}, level {results[0].level}" + (pattern and f", {pattern}")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(results) > 1:
+            _curve(axes, results)
+        else:
+            _bars(axes, results[0], form)
+
+        def write(stream: IO[bytes]) -> None:
+            metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}
+            figure.savefig(stream, format=kind, dpi=130, metadata=metadata)
+
+        try:
+            write_atomic(path, write)
+        except OSError as error:
+            raise InputError(f"cannot be written: {error.strerror}", file=path) from None
+
+
+def _curve(axes: Any, results: list[BenchResult]) -> None:
+    bandwidths = [result.bandwidth_gbps or 0.0 for result in results]
+    axes.plot(
+        bandwidths, [result.mean_latency_ns for result in results], marker="o", markersize=4, color="#2f6f9f"
     )
-
-
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str = "#999") -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
-
-
-def _curve(results: list[BenchResult]) -> str:
-    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     peak = results[0].peak_gbps
-    highest = max(result.mean_latency_ns for result in results) * 1.05 or 1.0
-
-    def place(result: BenchResult) -> tuple[float, float]:
-        return (
-            LEFT + plot_width * result.bandwidth_gbps / peak,
-            TOP + plot_height * (1 - result.mean_latency_ns / highest),
-        )
-
-    base = HEIGHT - BOTTOM
-    parts = [_line(LEFT, base, WIDTH - RIGHT, base), _line(LEFT, TOP, LEFT, base)]
-    for step in range(5):
-        x, y = LEFT + plot_width * step / 4, base - plot_height * step / 4
-        parts.append(_text(x, base + 16, f"{peak * step / 4:.1f}"))
-        parts.append(_text(LEFT - 6, y + 4, f"{highest * step / 4:.0f}", "end"))
-    points = [place(result) for result in results]
-    parts.append(
-        '<polyline fill="none" stroke="#2f6f9f" stroke-width="2" points="'
-        + " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        + '"/>'
+    axes.axvline(peak, color="#999999", linewidth=0.8, linestyle="--")
+    axes.annotate(
+        "peak", (peak, 1), xycoords=("data", "axes fraction"), ha="right", va="top", color="#666666"
     )
-    parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#2f6f9f"/>' for x, y in points]
-    parts.append(_text(LEFT + plot_width / 2, HEIGHT - 20, "bandwidth (GB/s, to peak)"))
-    parts.append(_text(LEFT, TOP - 6, "mean latency (ns)", "start"))
-    return "".join(parts)
+    axes.set_xlim(0, max(peak, *bandwidths) * 1.02)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("bandwidth (GB/s)")
+    axes.set_ylabel("mean latency (ns)")
 
 
-def _bars(result: BenchResult) -> str:
-    parts: list[str] = []
-    height = (HEIGHT - TOP - BOTTOM) / len(result.breakdown)
-    scale = WIDTH - LEFT - RIGHT - 130
-    for index, (name, part) in enumerate(result.breakdown.items()):
-        y = TOP + index * height
-        parts.append(_text(LEFT + 60, y + height / 2 + 4, name.replace("_", " "), "end"))
-        parts.append(
-            f'<rect x="{LEFT + 66}" y="{y + 3:.1f}" width="{scale * part:.1f}" height="{height - 6:.1f}" '
-            f'fill="{COLOURS[name]}"/>'
-        )
-        parts.append(_text(LEFT + 72 + scale * part, y + height / 2 + 4, f"{100 * part:.1f} %", "start"))
-    parts.append(_text(LEFT + 66, HEIGHT - 20, "share of the elapsed time", "start"))
-    return "".join(parts)
+def _bars(axes: Any, result: BenchResult, form: ClosedForm | None) -> None:
+    names = list(result.breakdown)
+    shares = [100 * part for part in result.breakdown.values()]
+    bars = axes.barh(
+        [name.replace("_", " ") for name in names], shares, color=[COLOURS[name] for name in names]
+    )
+    axes.bar_label(bars, fmt="%.1f %%", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(*shares, 1.0) * 1.12)
+    label = "share of the elapsed time (%)"
+    if form is not None:
+        axes.plot([100 * form.fraction] * 2, [-0.4, 0.4], color="black", linewidth=1.5)
+        label += f"; line: closed form: {100 * form.fraction:.1f} % ({form.name})"
+    axes.set_xlabel(label)

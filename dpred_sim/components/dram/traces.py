@@ -10,12 +10,14 @@ A line is one burst. Blank lines and lines that begin with # are passed over.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
+from dpred_sim.cache import write_atomic
 from dpred_sim.components.dram.patterns import Access
 from dpred_sim.components.dram.standard import Standard
-from dpred_sim.errors import InputError
+from dpred_sim.errors import InputError, nearest
 
 FORMATS = ("ramulator", "dramsim3")
 _KINDS = {
@@ -51,6 +53,8 @@ def read_timed_trace(path: Path, burst_bytes: int) -> Iterator[tuple[int | None,
                     yield _line(words, path, number, burst_bytes)
     except UnicodeDecodeError:
         raise InputError("not a text file", file=path) from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from None
 
 
 def _line(words: list[str], path: Path, number: int, burst_bytes: int) -> tuple[int | None, Access]:
@@ -73,12 +77,19 @@ def _line(words: list[str], path: Path, number: int, burst_bytes: int) -> tuple[
     return clock, Access(address // burst_bytes * burst_bytes, burst_bytes, write)
 
 
+def check_format(form: str) -> None:
+    """Raises InputError for a format that is not one of FORMATS."""
+    if form not in FORMATS:
+        raise InputError(
+            f"unknown trace format{nearest(form, FORMATS)}", field="format", found=form, allowed=FORMATS
+        )
+
+
 class TraceWriter:
     """Writes requests as they are handed in, burst by burst. Times are integer picoseconds."""
 
     def __init__(self, stream: IO[str], form: str, standard: Standard, bus_bits: int | None = None) -> None:
-        if form not in FORMATS:
-            raise InputError("unknown trace format", field="format", found=form, allowed=FORMATS)
+        check_format(form)
         self._stream = stream
         self._clocks = form == "dramsim3"
         self._burst_bytes = standard.burst_bytes(bus_bits)
@@ -103,8 +114,20 @@ def write_trace(
     standard: Standard,
     bus_bits: int | None = None,
 ) -> None:
-    """Write requests with their arrival in picoseconds to a file."""
-    with path.open("w", encoding="utf-8") as stream:
-        enter = TraceWriter(stream, form, standard, bus_bits)
+    """Write requests with their arrival in picoseconds to a file, all of it or nothing.
+
+    Raises InputError for an unknown format and a file that cannot be written.
+    """
+
+    def write(stream: IO[bytes]) -> None:
+        text = TextIOWrapper(stream, encoding="utf-8", newline="\n")
+        enter = TraceWriter(text, form, standard, bus_bits)
         for arrival, access in requests:
             enter(arrival, *access)
+        text.flush()
+        text.detach()
+
+    try:
+        write_atomic(path, write)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", file=path) from None
