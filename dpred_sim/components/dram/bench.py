@@ -92,7 +92,7 @@ def run(
     if rate is not None:
         done = _fixed_rate(controller, pieces, rate, standard, bus_bits)
     else:
-        done = _closed_loop(controller, pieces, outstanding, model.burst_bytes)
+        done = closed_loop(controller, pieces, outstanding, model.burst_bytes)
     return _result(model, done, rate, saturated=rate is None and outstanding is None)
 
 
@@ -150,9 +150,10 @@ def _fixed_rate(
     return done
 
 
-def _closed_loop(
+def closed_loop(
     controller: Controller, pieces: Iterator[tuple[Access, int]], outstanding: int | None, burst_bytes: int
 ) -> list[Request]:
+    """Serve pieces, so many outstanding or all ahead; requests have the number of their piece as token."""
     done: list[Request] = []
     ends: list[int] = []
     now = on_the_way = 0

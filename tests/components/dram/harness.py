@@ -18,8 +18,6 @@ class DramUnderTest:
         self.model: ChannelModel = make_model(
             standard, level=level, mapping="ro ra ba co bg", **{"refresh": "none", **options}
         )
-        assert standard.tck_ps.denominator == 1
-        self.tck = int(standard.tck_ps)
 
     def address(self, row: int, bank: int = 0, group: int = 0, column: int = 0, rank: int = 0) -> int:
         standard = self.standard
@@ -36,10 +34,15 @@ class DramUnderTest:
 
     def issue(self, clock: int, write: bool = False, **place: int) -> int:
         """Serve one burst that arrives at `clock`; returns the clock at which its data ends."""
-        served = self.model.serve(clock * self.tck, self.address(**place), self.standard.burst_bytes(), write)
-        assert served.end_ps % self.tck == 0
+        served = self.model.serve(
+            self.to_ps(clock), self.address(**place), self.standard.burst_bytes(), write
+        )
         assert served.start_ps <= served.first_ps < served.end_ps
-        return served.end_ps // self.tck
+        return int(served.end_ps / self.standard.tck_ps)
+
+    def to_ps(self, clock: int) -> int:
+        """The last picosecond that belongs to a clock."""
+        return int(clock * self.standard.tck_ps)
 
     def probe(self, clock: int, write: bool = False, **place: int) -> int:
         """As `issue`, on a copy."""

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from random import Random
 
 import pytest
 
 from dpred_sim.components.dram import bench, patterns
+from dpred_sim.components.dram.closed_forms import random_bursts, refresh_factor
 from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import make_model
 from dpred_sim.components.dram.patterns import Access
 from dpred_sim.components.dram.standard import Standard, load_standard, standard_names
+from tests.components.dram import closed_forms as forms
+from tests.components.dram.closed_forms import bursts_of_a_row, first_bursts
+from tests.components.dram.commands import FreeCommandBus
 
 LEVELS = ["banked", "burst"]
 BURSTS = {"banked": 12_000, "burst": 6_000}
 """Long enough that some refresh intervals more or less do not count."""
-
-
-def refresh_factor(standard: Standard) -> float:
-    """What all-bank refresh leaves of the time, rows closed and opened again."""
-    timing = standard.timing
-    return 1 - (timing.tRFC + timing.tRP + timing.tRCDRD) / timing.tREFI
 
 
 def intervals(standard: Standard, level: str, clocks_a_burst: float) -> int:
@@ -36,23 +33,6 @@ def fraction(standard: Standard, level: str, accesses: Iterator[Access], count: 
     assert sum(result.breakdown.values()) == pytest.approx(1, abs=1e-9)
     assert min(result.breakdown.values()) >= 0
     return result.fraction_of_peak
-
-
-def bursts_of_a_row(standard: Standard) -> int:
-    """Bursts between an address and the same place in the next row, which default mappings have on top."""
-    return standard.page_bytes() // standard.burst_bytes() * standard.banks
-
-
-def first_bursts(standard: Standard) -> dict[tuple[int, int], int]:
-    """The first burst of every (group, bank of the group) in row 0."""
-    mapping = Mapping(None, standard)
-    found: dict[tuple[int, int], int] = {}
-    for number in range(bursts_of_a_row(standard)):
-        place = mapping.locate(number)
-        assert place.row == 0
-        found.setdefault((place.group, place.bank), number)
-    assert len(found) == standard.banks
-    return found
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -82,9 +62,7 @@ def test_one_bank_group(name: str, level: str) -> None:
 
     count = intervals(standard, level, timing.tCCD_L)
     reached = fraction(standard, level, stream(), count)
-    # a run of few refresh intervals at the `burst` level ends up to half an interval early or late
-    rel = 0.015 if level == "banked" else 0.025
-    assert reached == pytest.approx(refresh_factor(standard) * timing.nBL / timing.tCCD_L, rel=rel)
+    assert reached == pytest.approx(refresh_factor(standard) * timing.nBL / timing.tCCD_L, rel=0.015)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -101,41 +79,43 @@ def test_one_bank(name: str, level: str) -> None:
     assert reached == pytest.approx(refresh_factor(standard) * timing.nBL / cycle, rel=0.015)
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", standard_names())
-def test_random_rows_in_banks_by_turns(name: str, level: str) -> None:
+def test_random_rows_in_banks_by_turns(name: str) -> None:
     """Activates bound bursts of ever other rows: four a tFAW, one a tRRD, and each bank's row cycle."""
     standard = load_standard(name)
-    timing, size = standard.timing, standard.burst_bytes()
-    every = max(timing.tFAW / 4, timing.tRRD_S, timing.nBL, timing.tRC / standard.banks)
-    # bank groups by turns, so that tRRD_L and tCCD_L do not count
-    banks = [
-        number for _, number in sorted((key[::-1], number) for key, number in first_bursts(standard).items())
-    ]
-    row, random = bursts_of_a_row(standard), Random(1)
-    count = intervals(standard, level, every)
-    rows = [random.randrange(standard.rows) for _ in range(count)]
-    accesses = (
-        Access((banks[place % len(banks)] + number * row) * size, size, False)
-        for place, number in enumerate(rows)
-    )
-    reached = fraction(standard, level, accesses, count)
-    # at the `burst` level an activate may find its clock taken by another command
-    rel = 0.015 if level == "banked" else 0.04
-    assert reached == pytest.approx(refresh_factor(standard) * timing.nBL / every, rel=rel)
+    count = intervals(standard, "banked", random_bursts(standard))
+    reached = fraction(standard, "banked", forms.accesses(standard, "by turns"), count)
+    assert reached == pytest.approx(forms.simple(standard), rel=0.015)
+
+
+@pytest.mark.parametrize("pattern", forms.PATTERNS)
+@pytest.mark.parametrize("name", standard_names())
+def test_random_bursts_reach_their_closed_form(name: str, pattern: str) -> None:
+    """Of each burst by itself: but for what the command bus and the rows that a refresh closes take away."""
+    standard = load_standard(name)
+    found = forms.measure(standard, pattern)
+    assert found.fraction == pytest.approx(forms.with_terms(standard, found.clocks), rel=0.005)
+    assert 0.97 * forms.simple(standard) < found.fraction < forms.simple(standard)
+    cells = next(row for row in table() if row.startswith(f"| {name} |")).split(" | ")
+    assert cells[2 + 3 * forms.PATTERNS.index(pattern)] == f"{found.fraction:.3f}"
 
 
 @pytest.mark.parametrize("name", standard_names())
-def test_random_bursts_come_near_the_bound(name: str) -> None:
-    """Where they fall decides: a queue of 32 and 8 a bank does not find work for every bank all the time."""
+def test_the_command_bus_is_what_random_bursts_lack(name: str) -> None:
     standard = load_standard(name)
-    timing, size = standard.timing, standard.burst_bytes()
-    every = max(timing.tFAW / 4, timing.tRRD_S, timing.nBL, timing.tRC / standard.banks)
-    bound = refresh_factor(standard) * timing.nBL / every
-    random = Random(1)
-    slots = standard.capacity_bytes() // size
-    accesses = (Access(random.randrange(slots) * size, size, False) for _ in range(2000))
-    assert 0.9 * bound < fraction(standard, "burst", accesses, 2000) < 1.03 * bound
+    free = forms.measure(standard, "anywhere", FreeCommandBus).fraction
+    assert free == pytest.approx(forms.simple(standard), rel=0.015)
+    assert free == pytest.approx(forms.with_terms(standard, random_bursts(standard)), rel=0.005)
+
+
+def table() -> list[str]:
+    page = forms.DOCUMENT.read_text(encoding="utf-8")
+    return page.partition(forms.BEGIN)[2].partition(forms.END)[0].strip().splitlines()[2:]
+
+
+def test_the_page_has_what_is_measured() -> None:
+    assert [row.split(" | ")[0].removeprefix("| ") for row in table()] == standard_names()
+    assert forms.line("HBM3") in table(), "run python -m tests.components.dram.closed_forms"
 
 
 @pytest.mark.parametrize("level", LEVELS)
