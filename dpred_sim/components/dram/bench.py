@@ -107,7 +107,7 @@ def _cut(accesses: Iterator[Access], size: int | None) -> Iterator[tuple[Access,
             yield piece, number
 
 
-def _drive(controller: Controller, now: int, until: int | None, ends: list[int], done: list[Request]) -> int:
+def drive(controller: Controller, now: int, until: int | None, ends: list[int], done: list[Request]) -> int:
     """Let the controller work up to `until` (or to the next end of a request); returns the time."""
     while True:
         for request in controller.advance(now):
@@ -141,12 +141,12 @@ def _fixed_rate(
     arrival = Fraction(0)
     now = count = 0
     for (address, size, write), number in pieces:
-        now = _drive(controller, now, int(arrival), ends, done)
+        now = drive(controller, now, int(arrival), ends, done)
         controller.submit(now, Request(now, address, size, write, number))
         count += 1
         arrival += 8 * size / bits_a_ps
     while len(done) < count:
-        now = _drive(controller, now, None, ends, done)
+        now = drive(controller, now, None, ends, done)
     return done
 
 
@@ -176,7 +176,7 @@ def closed_loop(
             return done
         before = len(done)
         ended = now
-        now = _drive(controller, now, None, ends, done)
+        now = drive(controller, now, None, ends, done)
         if outstanding is None:
             for request in done[before:]:
                 on_the_way -= 1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpred_sim.components.dram.bench import drive
 from dpred_sim.components.dram.controller import Request, make_controller
 from dpred_sim.components.dram.model import LEVELS, LOSSES, ChannelModel, make_model
 from dpred_sim.components.dram.standard import Standard, load_standard, standard_names
@@ -95,18 +96,14 @@ def test_any_calls_through_the_queues(
         model = make_model(standard, level=level, **options)
         controller = make_controller(model)
         done: list[Request] = []
-        now = 0
+        ends: list[int] = []
+        now = time = 0
         for number, (pause, address, size, write) in enumerate(calls):
-            now += pause
-            done += controller.advance(now)
+            time += pause
+            now = drive(controller, now, time, ends, done)
             controller.submit(now, Request(now, address, size, write, number))
-        for _ in range(100_000):
-            done += controller.advance(now)
-            if len(done) == len(calls):
-                break
-            wake = controller.wake_ps()
-            ends = [request.end_ps for request in done if request.end_ps > now]
-            now = min([time for time in (wake, *ends) if time is not None and time > now], default=now + 1000)
+        while len(done) < len(calls):
+            now = drive(controller, now, None, ends, done)
         assert sorted(request.token for request in done) == list(range(len(calls)))
         for request in done:
             assert request.arrival_ps <= request.accepted_ps <= request.end_ps
