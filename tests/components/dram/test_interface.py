@@ -174,3 +174,22 @@ def test_a_longer_request_never_ends_sooner(level: str, name: str) -> None:
     ends = grows(standard, level, range(step, 3 * standard.page_bytes(), 5 * step))
     assert ends == sorted(ends)
     assert level == "ideal" or ends[-1] > ends[0]
+
+
+@pytest.mark.parametrize("level", ["banked", "burst"])
+def test_refreshes_that_nobody_sees_are_counted(level: str) -> None:
+    """The first closes the row that was open; a rank that sleeps is refreshed all the same."""
+    standard = load_standard("DDR4-3200")
+    interval = standard.timing.tREFI * 625
+    model = make_model(standard, level=level)
+    model.serve(0, 0, 64, False)
+    end = model.serve(3 * interval + 2_000_000, 0, 64, False).end_ps
+    found = model.statistics(end)
+    assert (found.refreshes, found.activates, found.precharges) == (3, 2, 1)
+    assert (found.row_hits, found.row_misses, found.row_conflicts) == (0, 2, 0)
+    assert model.statistics(end + 2 * interval).refreshes == 5
+    conflict = model.serve(end + 1000, 16 * 128 * 64, 64, False).end_ps
+    hit = model.serve(conflict + 1000, 16 * 128 * 64 + 256, 64, False).end_ps
+    found = model.statistics(hit)
+    assert (found.activates, found.precharges) == (3, 2)
+    assert (found.row_hits, found.row_misses, found.row_conflicts) == (1, 2, 1)
