@@ -61,6 +61,11 @@ def test_the_closed_form_stands_beside_what_was_measured(capsys: pytest.CaptureF
     assert one_bank["fraction_of_peak"] == pytest.approx(
         one_bank["closed_form"]["fraction_of_peak"], rel=0.02
     )
+    flat = bench(capsys, *words, "random", "--level", "bandwidth", "--requests", "5000")
+    assert flat["closed_form"] == {"name": "data bus always busy", "fraction_of_peak": 1}
+    assert flat["fraction_of_peak"] == pytest.approx(1, rel=0.015)
+    still = bench(capsys, *words, "random", "--refresh", "none", "--requests", "50")
+    assert still["closed_form"]["fraction_of_peak"] == pytest.approx(4 * 4 / timing.tFAW)
     assert main(["dram", "bench", *words, "random", "--level", "burst", "--requests", "100"]) == 0
     assert "closed form: 0.446 of peak (random bursts); measured " in capsys.readouterr().out
     assert main(["dram", "bench", *words, "random", "--level", "burst", "--requests", "100", "--csv"]) == 0
