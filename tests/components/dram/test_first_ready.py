@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ ROW = 16 * 128 * 64
 
 
 def issue(
-    requests: list[tuple[int, bool]], later: list[tuple[int, bool]] | None = None, **options: int
+    requests: list[tuple[int, bool]], later: list[tuple[int, bool]] | None = None, **options: Any
 ) -> list[Command]:
     """The commands for bursts that all come at time 0, and for those that come at clock 1000."""
     model = BurstModel(DDR4, 64, refresh="none", **options)
@@ -121,3 +122,10 @@ def test_the_queue_takes_as_many_as_it_holds() -> None:
     gone = [first + step * TIMING.tCCD_L for step in range(3)]
     assert accepted[39] == 39 and gone[-1] < 39
     assert accepted[41] == 41
+
+
+def test_a_closed_page_is_closed_behind_the_last_burst_that_waits_for_it() -> None:
+    both = issue([(0, False), (COLUMN, False), (ROW, False)], page="closed")
+    assert [command.kind for command in both] == ["ACT", "RD", "RD", "PRE", "ACT", "RD", "PRE"]
+    apart = issue([(0, False)], [(COLUMN, False)], page="closed")
+    assert [command.kind for command in apart] == ["ACT", "RD", "PRE"] * 2
