@@ -107,21 +107,21 @@ def test_a_bank_takes_as_many_as_its_queue_holds(limit: int, behind: int) -> Non
     assert [command.row for command in columns(late)] == [0] * min(behind - 1, 7) + [1]
 
 
-def test_the_queue_takes_as_many_as_it_holds() -> None:
-    """Of 40 reads in one bank 32 wait and 8 are with the bank: the next enters when one has gone."""
+def test_the_queues_take_as_many_as_they_hold() -> None:
+    """Of reads of one bank 32 wait and 8 are with the bank: the next enters when one has gone."""
     model = BurstModel(DDR4, 64, refresh="none")
-    for number in range(42):
+    for number in range(50):
         model.submit(0, Request(0, number * COLUMN, 64, False, number))
     done = []
     while (wake := model.wake_ps()) is not None:
         done += model.advance(wake)
     accepted = {request.token: request.accepted_ps // 625 for request in done}
-    first = TIMING.tRCDRD
-    assert [accepted[number] for number in range(22)] == list(range(22))
-    # the 40 places are taken at clock 39 and three reads have gone by then
-    gone = [first + step * TIMING.tCCD_L for step in range(3)]
-    assert accepted[39] == 39 and gone[-1] < 39
-    assert accepted[41] == 41
+    # one a clock while there is room; three have gone when 43 have come, so that 40 are inside
+    assert [accepted[number] for number in range(43)] == list(range(43))
+    gone = [TIMING.tRCDRD + step * TIMING.tCCD_L for step in range(7)]
+    assert gone[2] < 43 < gone[3]
+    # behind the fourth one moves on to the bank, and in the next clock one comes in
+    assert [accepted[43 + step] for step in range(4)] == [clock + 2 for clock in gone[3:]]
 
 
 def test_a_closed_page_is_closed_behind_the_last_burst_that_waits_for_it() -> None:
