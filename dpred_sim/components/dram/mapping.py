@@ -5,8 +5,8 @@ out, case does not matter):
 
     ro row   ra rank   bg bank group   ba bank of a group   co column (in bursts)
 
-A field may be cut in pieces, each lower piece with its number of bits ("ro ba bg co3 ra co2"). Without
-`bg` or `ra` in a mapping, they sit just below `ba`, `bg` lowest. "^" after bg, ba or ra XORs it with row
+A field may be cut in pieces, each lower piece with its number of bits ("ro ba bg co3 ra co2"). Where a
+mapping has no `bg`, it sits just below `ba`; no `ra`, just above. "^" after bg, ba or ra XORs it with row
 bits ("ro ba^ co bg^"), "~" with column bits; hashed fields take successive bits of the row or the column
 from the lowest on, the field that is lowest in the address first. The burst offset is always below.
 The names that Ramulator gives its mappings are known too: RoBaRaCoCh, ChRaBaRoCo, MOP4CLXOR.

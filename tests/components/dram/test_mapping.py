@@ -58,6 +58,15 @@ def test_fields_by_hand() -> None:
     assert (mop.row, mop.column, mop.rank, mop.group, mop.bank) == (3, 77, 1 ^ 1, 1 ^ 2, 2 ^ 1)
 
 
+def test_names_and_fields_left_out_by_hand() -> None:
+    rank_first = Mapping("ChRaBaRoCo", SMALL).locate((((1 * 4 + 2) * 4 + 1) * 4 + 3) * 128 + 77)
+    assert (rank_first.rank, rank_first.group, rank_first.bank) == (1, 2, 1)
+    assert (rank_first.row, rank_first.column) == (3, 77)
+    left_out = Mapping("ro ba co", SMALL).locate((((3 * 2 + 1) * 4 + 2) * 4 + 1) * 128 + 77)
+    assert left_out == Mapping("ro ra ba bg co", SMALL).locate((((3 * 2 + 1) * 4 + 2) * 4 + 1) * 128 + 77)
+    assert (left_out.row, left_out.rank, left_out.bank, left_out.group) == (3, 1, 2, 1)
+
+
 @pytest.mark.parametrize("text", ["ro xx co", "ro co", "ro ba co2", "ro ba co9 bg co1", "ro^ ba co bg", ""])
 def test_what_is_no_mapping(text: str) -> None:
     with pytest.raises(InputError) as caught:

@@ -43,6 +43,18 @@ def test_ddr4_3200_in_clocks() -> None:
     assert standard.peak_bits_per_second(32) == 3.2e9 * 32
 
 
+def test_what_differs_by_direction_and_what_a_file_leaves_out() -> None:
+    ddr4, ddr5, hbm2 = (load_standard(name).timing for name in ("DDR4-3200", "DDR5-6400", "HBM2"))
+    # CL + burst + 2 nCK - CWL
+    assert (ddr4.tRTW, hbm2.tRTW) == (22 + 4 + 2 - 16, 14 + 2 + 2 - 5)
+    assert (hbm2.tRCDRD, hbm2.tRCDWR, ddr4.tRCDWR) == (14, 12, 22)
+    assert (ddr5.tCCD_L, ddr5.tCCD_L_WR, ddr4.tCCD_L_WR) == (16, 32, 8)
+    lpddr4 = load_standard("LPDDR4-3200").timing
+    # without bank groups the long spacings are the short ones
+    assert (lpddr4.tRRD_L, lpddr4.tCCD_L, lpddr4.tWTR_L) == (lpddr4.tRRD_S, lpddr4.tCCD_S, lpddr4.tWTR_S)
+    assert lpddr4.tRC == lpddr4.tRAS + lpddr4.tRP == 97
+
+
 def test_times_are_rounded_up_with_the_guard_of_the_standard(tmp_path: Path) -> None:
     # 13.91 ns is 22.256 clocks: 23; 13.76 ns is 22.016 clocks, within the guard band: 22
     slow = load_standard(write(tmp_path, "tRP: 13.75 ns", "tRP: 13.91 ns"))
