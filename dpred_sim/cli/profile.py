@@ -39,6 +39,18 @@ def profile(
         float, typer.Option(metavar="X", help="Relative L2 change of the output by one tensor.")
     ] = 0.01,
     joint: Annotated[float, typer.Option(metavar="X", help="The same by all tensors together.")] = 0.05,
+    repair: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="What gets a bit more until the joint change is within --joint: `everywhere` (holds best on "
+            "other inputs), or `fewest` stored bits.",
+        ),
+    ] = "everywhere",
+    exact_shortcuts: Annotated[
+        bool,
+        typer.Option("--exact-shortcuts", help="Additions read tensors unrounded: only other readers count."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The profile. Default: TRACE/profile.json, MODEL.profile.json."),
@@ -69,6 +81,8 @@ def profile(
         held_out=file_inputs(held_out or []),
         tolerance=tolerance,
         joint_tolerance=joint,
+        repair=repair,
+        exact_shortcuts=exact_shortcuts,
         report=_progress(),
     )
     if sys.stderr is not None and sys.stderr.isatty():

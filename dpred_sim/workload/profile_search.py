@@ -3,26 +3,27 @@
 One tensor at a time (each stored tensor and each layer's weights) is rounded to fewer and fewer bits;
 the smallest precision is kept whose relative L2 change of the network's output, before a final
 softmax, is at most `tolerance` on every calibration input. Then all tensors are rounded together, and
-those that changed the output most get one bit more until all together change it by `joint_tolerance`
-at most. It stands in for a profile on labelled data.
+some get more bits until all together change it by `joint_tolerance` at most: see `profile_repair`. It
+stands in for a profile on labelled data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log2
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.errors import InputError
+from dpred_sim.errors import InputError, nearest
 from dpred_sim.workload.capture import Captor, InputFile, Subject, versions
 from dpred_sim.workload.importers.onnx_model import Feeds, plain_session, run_session
 from dpred_sim.workload.importers.onnx_rounding import switches, with_rounding
 from dpred_sim.workload.inputs import Feed, read_feed
 from dpred_sim.workload.profile import Format, Profile
+from dpred_sim.workload.profile_repair import REPAIRS, everywhere, fewest, repaired
 from dpred_sim.workload.quantised import quantise
 
 MOST = 16
@@ -44,11 +45,15 @@ def profile_model(
     held_out: Sequence[InputFile] = (),
     tolerance: float = 0.01,
     joint_tolerance: float = 0.05,
+    repair: str = REPAIRS[0],
+    exact_shortcuts: bool = False,
     report: Report = lambda line: None,
 ) -> Profile:
     """Search the profile of a model on the subject's inputs, and measure its error on others.
 
-    `held_out` are inputs that the search does not see; `report` is told what is being done. Takes
+    `held_out` are inputs that the search does not see; `report` is told what is being done. `repair` says
+    where bits are added: see `profile_repair`. With `exact_shortcuts` additions read tensors as they
+    were before rounding, so that only what goes into products, pooling and the like counts. Takes
     seconds to minutes. Raises InputError for fewer than three inputs and for whatever is wrong with
     model or inputs.
     """
@@ -63,24 +68,21 @@ def profile_model(
         raise InputError(
             "tolerances", found=(tolerance, joint_tolerance), allowed="0 < tolerance <= joint tolerance"
         )
-    network = _Network(subject)
+    if repair not in REPAIRS:
+        raise InputError(f"unknown repair{nearest(repair, REPAIRS)}", found=repair, allowed=REPAIRS)
+    network = _Network(subject, exact_shortcuts)
     unseen_feeds = [network.feed_of(item) for item in held_out]
-    formats: dict[_Tensor, Format] = {}
-    alone: dict[_Tensor, float] = {}
-    guess, total = GUESS, len(network.tensors)
-    for done, tensor in enumerate(network.tensors, 1):
-        formats[tensor], alone[tensor] = network.smallest(tensor, tolerance, guess)
-        guess = formats[tensor].precision
-        report(f"{done}/{total} {tensor.kind} {tensor.names[0]}: {guess} bits")
-    formats, added, errors = _repaired(network, formats, alone, joint_tolerance, report)
+    formats, added = _search(network, tolerance, joint_tolerance, repair, report)
+    errors = network.errors(formats)
     unseen = [network.error_on(feed, formats) for feed in unseen_feeds]
     about = {
         "rule": "smallest precision with a relative L2 change of the output before softmax of at most "
-        "`tolerance`, one tensor at a time, on every calibration input; then one more bit for those "
-        "that changed it most (`added_bits` in all) until all together change it by `joint_tolerance` at "
-        "most",
+        "`tolerance`, one tensor at a time, on every calibration input; then more bits (`added_bits` in "
+        "all), by the rule `repair`, until all together change it by `joint_tolerance` at most",
         "tolerance": tolerance,
         "joint_tolerance": joint_tolerance,
+        "repair": repair,
+        **({"exact_shortcuts": True} if exact_shortcuts else {}),
         "added_bits": added,
         "joint_error": max(errors),
         "calibration": _about_inputs(subject.inputs, errors),
@@ -95,39 +97,37 @@ def profile_model(
     return Profile(subject.model_sha256, kinds["activations"], kinds["weights"], about)
 
 
-def _repaired(
-    network: _Network,
-    formats: dict[_Tensor, Format],
-    alone: Mapping[_Tensor, float],
-    joint_tolerance: float,
-    report: Report,
-) -> tuple[dict[_Tensor, Format], int, list[float]]:
-    """Formats that together keep to the tolerance, how many bits that took, and the errors.
+def _search(
+    network: _Network, tolerance: float, joint_tolerance: float, repair: str, report: Report
+) -> tuple[dict[_Tensor, Format], int]:
+    """Formats within both tolerances, and how many bits the joint one took."""
+    found: dict[_Tensor, Format] = {}
+    alone: dict[_Tensor, float] = {}
+    guess, total = GUESS, len(network.tensors)
+    for done, tensor in enumerate(network.tensors, 1):
+        found[tensor], alone[tensor] = network.smallest(tensor, tolerance, guess)
+        guess = found[tensor].precision
+        report(f"{done}/{total} {tensor.kind} {tensor.names[0]}: {guess} bits")
+    least = _bits(found)
 
-    Errors of independent roundings add up by their squares, and a bit more halves one: as many of the
-    largest get a bit as should be enough, then the network is asked.
-    """
-    shares, added = {tensor: max(error, 1e-9) ** 2 for tensor, error in alone.items()}, 0
-    errors = network.errors(formats)
-    while max(errors) > joint_tolerance:
-        goal = sum(shares.values()) * (joint_tolerance / max(errors)) ** 2
-        rest = sum(shares.values())
-        raised = 0
-        for tensor in sorted(shares, key=shares.__getitem__, reverse=True):
-            if formats[tensor].precision >= MOST:
-                continue
-            formats[tensor] = replace(formats[tensor], precision=formats[tensor].precision + 1)
-            rest -= 0.75 * shares[tensor]
-            shares[tensor] /= 4
-            raised += 1
-            if rest <= goal:
-                break
-        if not raised:
-            break
-        added += raised
-        errors = network.errors(formats)
-        report(f"all together: {max(errors):.2%} with {added} more bit(s)")
-    return formats, added, errors
+    def fits(tried: Formats) -> bool:
+        worst = network.worst(tried, joint_tolerance)
+        more = "" if worst <= joint_tolerance else " or more"
+        report(f"all together: {worst:.2%}{more} with {_bits(tried) - least} more bit(s)")
+        return worst <= joint_tolerance
+
+    if repair == "fewest":
+        sizes = {tensor: network.sizes[tensor.source] for tensor in found}
+        steps = fewest(found, alone, sizes, MOST)
+    else:
+        steps = everywhere(found, MOST)
+    formats = repaired(found, steps, fits)
+    return formats, _bits(formats) - least
+
+
+def _bits(formats: Formats) -> int:
+    """Precisions of all tensors, added up."""
+    return sum(found.precision for found in formats.values())
 
 
 def _about_inputs(items: Sequence[InputFile], errors: Sequence[float]) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ Formats = Mapping[_Tensor, Format]
 class _Network:
     """A model in one session whose inputs say how each tensor is rounded."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, exact_shortcuts: bool = False) -> None:
         captor = Captor(subject)
         graph, plan = captor.graph, captor.plan
         self.model, self.subject = captor.model, subject
@@ -171,13 +171,17 @@ class _Network:
         self.prefix = {source: f"rounding_{i}" for i, source in enumerate(stored)}
         returned = [p.tensor for p in plan.layers if p.name in plan.outputs]
         self.outputs = [f"{self.prefix[name]}_out" if name in self.prefix else name for name in returned]
-        proto = with_rounding(captor.folded, self.prefix, list(self.constants), self.outputs)
+        proto = with_rounding(captor.folded, self.prefix, list(self.constants), self.outputs, exact_shortcuts)
         self.session = plain_session(self.model.path, proto)
         self.exact = {name: value for prefix in self.prefix.values() for name, value in switches(prefix)}
         self.feeds = [self._fed(feed) for feed in captor.feeds]
         self.shapes = {name: array.shape for name, array in captor.feeds[0].items()}
         self.wanted = [self._output(feed) for feed in self.feeds]
+        self.sizes = {name: array.size for name, array in self.constants.items()}
+        """Values of each tensor, by its name in the graph."""
         self.limits = self._limits(stored)
+        self._rounded: dict[_Tensor, tuple[Format, NDArray[np.float32]]] = {}
+        """Weights as they were rounded last: of all together, seldom more than one changes."""
         self.order = list(range(len(self.feeds)))
         """Inputs, those first that refused a precision last: they are the likeliest to refuse the next."""
 
@@ -191,6 +195,7 @@ class _Network:
         for feed in self.feeds:
             found = run_session(self.model.path, self.session, outs, {**self.exact, **feed})
             for name, value in zip(stored, found, strict=True):
+                self.sizes[name] = value.size
                 low, high = ranges.get(name, (np.inf, -np.inf))
                 ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
         return ranges
@@ -211,7 +216,7 @@ class _Network:
 
         def error(precision: int) -> float:
             if precision not in tried:
-                tried[precision] = self._worst({tensor: self.format(tensor, precision)}, tolerance)
+                tried[precision] = self.worst({tensor: self.format(tensor, precision)}, tolerance)
             return tried[precision]
 
         precision = min(max(guess, least), MOST)
@@ -223,7 +228,7 @@ class _Network:
             precision -= 1
         return self.format(tensor, precision), tried.get(precision, 0.0)
 
-    def _worst(self, formats: Formats, tolerance: float) -> float:
+    def worst(self, formats: Formats, tolerance: float) -> float:
         """The largest change over the inputs; as soon as one is above the tolerance, that one."""
         rounding, worst = self._rounding(formats), 0.0
         for index in list(self.order):
@@ -268,14 +273,22 @@ class _Network:
         feed: dict[str, NDArray[Any]] = {}
         for tensor, fmt in formats.items():
             if tensor.kind == "weights":
-                exact = self.constants[tensor.source]
-                scaled = exact.astype(np.float32) * np.float32(tensor.factor)
-                rounded = quantise(scaled, fmt, MOST, tensor.names[0]).dequantise()
-                feed[tensor.source] = (rounded / tensor.factor).astype(np.float32)
+                feed[tensor.source] = self._weights(tensor, fmt)
                 continue
             step = quantise(np.zeros(1), fmt, MOST, tensor.names[0]).scale
             feed.update(switches(self.prefix[tensor.source], fmt.precision, fmt.signed, step))
         return feed
+
+    def _weights(self, tensor: _Tensor, fmt: Format) -> NDArray[np.float32]:
+        """Rounded weights, as the graph holds them."""
+        before = self._rounded.get(tensor)
+        if before is not None and before[0] == fmt:
+            return before[1]
+        scaled = self.constants[tensor.source].astype(np.float32) * np.float32(tensor.factor)
+        rounded = quantise(scaled, fmt, MOST, tensor.names[0]).dequantise()
+        made = (rounded / tensor.factor).astype(np.float32)
+        self._rounded[tensor] = fmt, made
+        return made
 
 
 def _change(found: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]) -> float:

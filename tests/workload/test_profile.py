@@ -97,24 +97,49 @@ def test_precisions_are_the_smallest_within_the_tolerance(network: Network, tole
         assert found.precision == min(passing)
 
 
-def test_all_together_change_the_output_by_the_joint_tolerance_at_most(network: Network) -> None:
+@pytest.mark.parametrize("repair", ["everywhere", "fewest"])
+def test_all_together_change_the_output_by_the_joint_tolerance_at_most(network: Network, repair: str) -> None:
     alone = in_order(search(network, tolerance=0.05, joint_tolerance=1.0))
-    profile = search(network, tolerance=0.05, joint_tolerance=0.05)
-    more = [f.precision - a.precision for f, a in zip(in_order(profile), alone, strict=True)]
-    assert min(more) >= 0 and sum(more) == profile.about["added_bits"] >= 1
-    together = {index: f.precision for index, f in enumerate(in_order(profile))}
-    changes = [network.change(x, together) for x in network.arrays]
-    assert max(changes[:3]) <= 0.05
-    # Not a bit everywhere: some tensors stay as they were where that is enough.
-    assert sum(more) <= 3 * len(more)
-    assert (
-        max(network.change(x, {i: f.precision for i, f in enumerate(alone)}) for x in network.arrays[:3])
-        > 0.05
-    )
+    profile = search(network, tolerance=0.05, joint_tolerance=0.05, repair=repair)
     about = profile.about
-    assert [item["error"] for item in about["calibration"]] == pytest.approx(changes[:3], rel=0.02)
-    assert [item["error"] for item in about["held_out"]] == pytest.approx(changes[3:], rel=0.02)
-    assert about["joint_error"] == pytest.approx(max(changes[:3]), rel=0.02)
+    more = [f.precision - a.precision for f, a in zip(in_order(profile), alone, strict=True)]
+    assert min(more) >= 0 and sum(more) == about["added_bits"] >= 1 and about["repair"] == repair
+
+    def changes(formats: list[Format]) -> list[float]:
+        return [network.change(x, {i: f.precision for i, f in enumerate(formats)}) for x in network.arrays]
+
+    assert max(changes(alone)[:3]) > 0.05
+    found = changes(in_order(profile))
+    assert max(found[:3]) <= 0.05
+    if repair == "everywhere":
+        assert len(set(more)) == 1
+        one_less = [Format(f.precision - 1, f.signed, f.limit) for f in in_order(profile)]
+        assert max(changes(one_less)[:3]) > 0.05
+    else:
+        assert min(more) == 0
+    assert [item["error"] for item in about["calibration"]] == pytest.approx(found[:3], rel=0.02)
+    assert [item["error"] for item in about["held_out"]] == pytest.approx(found[3:], rel=0.02)
+    assert about["joint_error"] == pytest.approx(max(found[:3]), rel=0.02)
+
+
+def test_exact_shortcuts_leave_what_is_added_unrounded(tmp_path: Path) -> None:
+    from dpred_sim.workload.profile_search import profile_model
+
+    pytest.importorskip("onnxruntime")
+    model = ModelBuilder(SHAPE)
+    # Large values pass by a convolution with small weights: only the shortcut needs their precision.
+    model.constants["small"] = np.full((1,), 0.01, np.float32)
+    model.node("Relu", [model.conv("x", "c", 3, 3, kernel=1)], "r")
+    model.node("Mul", ["r", "small"], "scaled")
+    model.node("Add", [model.conv("scaled", "d", 3, 3, kernel=1), "r"], "out")
+    subject = file_subject(
+        model.save(tmp_path / "net.onnx"),
+        [save_input(tmp_path / f"{i}.npy", SHAPE, seed=i) for i in range(3)],
+    )
+    kept, exact = (profile_model(subject, exact_shortcuts=flag) for flag in (False, True))
+    assert "exact_shortcuts" not in kept.about and exact.about["exact_shortcuts"] is True
+    assert exact.activations["n_c"].precision <= kept.activations["n_c"].precision - 3
+    assert exact.weights["n_c"].precision == kept.weights["n_c"].precision
 
 
 def test_a_profile_needs_inputs_and_sensible_tolerances(network: Network) -> None:
@@ -124,6 +149,8 @@ def test_a_profile_needs_inputs_and_sensible_tolerances(network: Network) -> Non
         profile_model(file_subject(network.path, network.inputs[:2]))
     with pytest.raises(InputError, match="tolerances"):
         search(network, tolerance=0.1, joint_tolerance=0.05)
+    with pytest.raises(InputError, match="unknown repair"):
+        search(network, repair="few")
 
 
 def test_a_profile_survives_its_file(tmp_path: Path) -> None:

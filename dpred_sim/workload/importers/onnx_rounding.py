@@ -19,6 +19,8 @@ from dpred_sim.workload.importers.onnx_recurrent import (
 )
 
 HALF = "rounding_half"
+ADDITIONS = ("Add", "Sum")
+"""Operators that read a shortcut."""
 
 
 def switches(
@@ -35,12 +37,16 @@ def switches(
 
 
 def with_rounding(
-    folded: Any, prefixes: Mapping[str, str], constants: Sequence[str], outputs: Sequence[str]
+    folded: Any,
+    prefixes: Mapping[str, str],
+    constants: Sequence[str],
+    outputs: Sequence[str],
+    exact_shortcuts: bool = False,
 ) -> Any:
     """The model with a switch behind each tensor in `prefixes`, called PREFIX_out; `constants` can be fed.
 
     `outputs` are returned besides the rounded tensors. In a recurrence the hidden state is rounded at
-    every step.
+    every step. With `exact_shortcuts` additions read what is before the switches.
     """
     onnx, _ = import_onnx()
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -59,9 +65,10 @@ def with_rounding(
             weights = onnx.numpy_helper.to_array(constant[node.input[2]])
             nodes.extend(_unrolled(onnx, proto, node, weights, prefixes))
             continue
-        renamed = [f"{prefixes[name]}_out" if name in prefixes else name for name in node.input]
-        del node.input[:]
-        node.input.extend(renamed)
+        if not (exact_shortcuts and node.op_type in ADDITIONS):
+            renamed = [f"{prefixes[name]}_out" if name in prefixes else name for name in node.input]
+            del node.input[:]
+            node.input.extend(renamed)
         nodes.append(node)
         nodes.extend(
             _switch(helper, name, prefixes[name], name + "_rounded")

@@ -10,6 +10,7 @@ from dpred_sim.errors import InputError
 from dpred_sim.locate import ready_made
 from dpred_sim.workload.capture import Subject
 from dpred_sim.workload.profile import Profile, read_profile
+from dpred_sim.workload.profile_repair import REPAIRS
 from dpred_sim.workload.quantised import Values, check_rule, profile_about, real_workload
 from dpred_sim.workload.trained.inputs import manifest_input, own_input, preprocessing_of
 from dpred_sim.workload.trained.manifest import shipped
@@ -20,9 +21,13 @@ TOLERANCE = 0.01
 """Change of the output by one tensor that a profile allows, if nothing else is said."""
 
 
-def profile_path(name: str, tolerance: float = TOLERANCE) -> Path:
-    """Where the committed profile of a model lies, or one made with another tolerance."""
-    file = "profile.json" if tolerance == TOLERANCE else f"profile-{tolerance:g}.json"
+def profile_path(name: str, tolerance: float = TOLERANCE, repair: str = REPAIRS[0]) -> Path:
+    """Where the committed profile of a model lies, or one made with another tolerance or repair."""
+    parts = [
+        f"-{tolerance:g}" if tolerance != TOLERANCE else "",
+        f"-{repair}" if repair != REPAIRS[0] else "",
+    ]
+    file = f"profile{''.join(parts)}.json"
     return ready_made("workloads") / "data" / name / file
 
 
@@ -54,8 +59,9 @@ def trained_values(
     quantise: str = "profiled",
     inputs: Sequence[str | Path] = (),
     tolerance: float = TOLERANCE,
+    repair: str = REPAIRS[0],
 ) -> Values:
-    """A trained network in a format, with its committed profile (one made with `tolerance`).
+    """A trained network in a format, with its committed profile (that of `tolerance` and `repair`).
 
     It runs on its own inputs, or on `inputs`: names of the manifest, or a user's files. Raises
     InputError for an unknown rule, and a profile that is missing or belongs to another model.
@@ -63,7 +69,7 @@ def trained_values(
     check_rule(quantise)
     entry = shipped().model(name)
     found = subject(name, inputs or None)
-    path = profile_path(name, tolerance)
+    path = profile_path(name, tolerance, repair)
     profile = _profile(path, found) if quantise.partition(",")[0].strip() == "profiled" else None
     about: dict[str, Any] = {
         "model": f"{entry.network}; weights: {entry.weights_licence}",
@@ -88,16 +94,24 @@ def trained_workload(
     quantise: str = "profiled",
     inputs: Sequence[str | Path] = (),
     tolerance: float = TOLERANCE,
+    repair: str = REPAIRS[0],
 ) -> Workload:
     """The workload of a trained network; see `trained_values`.
 
     Raises Unavailable when its files are neither in the cache nor to be had; MissingExtra.
     """
-    values = trained_values(name, bits=bits, quantise=quantise, inputs=inputs, tolerance=tolerance)
+    values = trained_values(
+        name, bits=bits, quantise=quantise, inputs=inputs, tolerance=tolerance, repair=repair
+    )
     return real_workload(values)
 
 
-def make_profile(name: str, report: Callable[[str], None] = print, tolerance: float = TOLERANCE) -> Profile:
+def make_profile(
+    name: str,
+    report: Callable[[str], None] = print,
+    tolerance: float = TOLERANCE,
+    repair: str = REPAIRS[0],
+) -> Profile:
     """Search the profile of a model on its calibration inputs: seconds to many minutes.
 
     `tolerance` is the change of the output by one tensor. What all together may change is the manifest's,
@@ -112,6 +126,7 @@ def make_profile(name: str, report: Callable[[str], None] = print, tolerance: fl
         held_out=[manifest_input(manifest, name, item) for item in entry.held_out],
         tolerance=tolerance,
         joint_tolerance=entry.joint_tolerance * tolerance / TOLERANCE,
+        repair=repair,
         report=report,
     )
 
