@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +24,7 @@ from dpred_sim.cache import SCHEMA, cache_folder
 from dpred_sim.errors import InputError
 from dpred_sim.workload.images import Preprocessing
 from dpred_sim.workload.importers.onnx_branches import take_branches
-from dpred_sim.workload.importers.onnx_model import Model, fold, import_onnx, read_model, sha256_file
+from dpred_sim.workload.importers.onnx_model import Model, Runner, fold, import_onnx, read_model, sha256_file
 from dpred_sim.workload.importers.onnx_quantised import Native, in_real_numbers
 from dpred_sim.workload.inputs import Feed, InputSpec, read_feed
 from dpred_sim.workload.record import DAMAGED, Record, open_record, write_record
@@ -192,23 +193,31 @@ class Captor:
         self.graph = Graph(self.model, self.folded, self.feeds[0])
         self.plan = plan_layers(self.graph, subject.renames, natives)
 
+    @cached_property
+    def runner(self) -> Runner:
+        """The model in a session that gives what is stored."""
+        makers = self.graph.makers
+        names = dict.fromkeys(name for layer in self.plan.stored for name in layer.sources)
+        return Runner(self.model.path, self.folded, [name for name in names if name in makers])
+
+    def is_real(self, name: str) -> bool:
+        """Whether the ONNX tensor of a stored one holds floating-point numbers."""
+        return bool(self.runner.types.get(name, "tensor(float)") == "tensor(float)")
+
     def tensors(self, feed: Feed) -> Iterator[tuple[Planned, NDArray[np.float32]]]:
         """The stored tensors of one input, in the order of the plan; raises InputError for NaN."""
-        graph = self.graph
-        layers = [layer for layer in self.plan.layers if layer.is_stored]
-        names = [layer.tensor for layer in layers if layer.derived is None]
-        more = [name for layer in layers if layer.derived is not None for name in layer.derived.sources]
-        names += more
-        constant = {name: values for name in names if (values := graph.constant(name)) is not None}
+        graph, layers = self.graph, self.plan.stored
+        left = Counter(name for layer in layers for name in layer.sources)
+        constant = {name: values for name in left if (values := graph.constant(name)) is not None}
         fed = {name: array for name, array in feed.items() if name in graph.inputs}
-        found = dict(zip(names, graph.runner.run(names, {**constant, **fed}), strict=True))
-        last = {layer.tensor: i for i, layer in enumerate(layers)} | dict.fromkeys(more, len(layers))
-        for i, layer in enumerate(layers):
-            if layer.derived is not None:
-                yield layer, layer.derived.make(*(found[name] for name in layer.derived.sources))
-                continue
-            value = found[layer.tensor] if i < last[layer.tensor] else found.pop(layer.tensor)
-            yield layer, layer.arrange(value)
+        found = dict(zip(left, self.runner.run(list(left), {**constant, **fed}), strict=True))
+        for layer in layers:
+            values = layer.arrange(*(found[name] for name in layer.sources))
+            left.subtract(layer.sources)
+            for name in set(layer.sources):
+                if not left[name]:
+                    del found[name]
+            yield layer, values
 
     def weights(self) -> Iterator[tuple[str, Weights]]:
         """The weights of every layer that has some."""

@@ -307,6 +307,6 @@ def _tensors(captor: Captor) -> list[_Tensor]:
         weights = planned.weights
         if weights is not None and weights.native is None:
             names.setdefault(("weights", weights.source, weights.factor), []).append(planned.name)
-        if planned.is_stored and planned.native is None and captor.graph.is_real(planned.tensor):
+        if planned.is_stored and planned.native is None and captor.is_real(planned.tensor):
             names.setdefault(("activations", planned.tensor, 1.0), []).append(planned.name)
     return [_Tensor(kind, tuple(own), source, factor) for (kind, source, factor), own in names.items()]

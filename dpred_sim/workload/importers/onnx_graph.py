@@ -53,16 +53,18 @@ class Graph:
             for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(i)
             self.makers.update((name, node) for name in node.output if name)
-        self.runner = Runner(self.path, proto)
-        fed = {spec.name: feed[spec.name] for spec in model.specs if spec.name in self.runner.inputs}
-        self.inputs = [spec.name for spec in model.specs if spec.name in fed]
-        self._shapes = {**self.runner.shapes(fed), **{name: value.shape for name, value in fed.items()}}
-        self._feed = fed
-        self._known: dict[str, NDArray[Any]] = {}
+        read = {value.name for value in proto.graph.input}
+        fed = {spec.name: feed[spec.name] for spec in model.specs if spec.name in read}
+        self.inputs = list(fed)
         self.control: set[str] = set()
         self.given: list[str] = []
         """Data that is in memory at the start: what the model is fed with, and rows that ids choose."""
         self._sort_out({spec.name: spec.is_whole and len(spec.shape) < 4 for spec in model.specs})
+        made = [name for node in self.nodes for name in node.output if name]
+        control = [name for name in made if name in self.control]
+        runner = Runner(self.path, proto, control, made)
+        self._shapes = {**runner.shapes(fed), **{name: value.shape for name, value in fed.items()}}
+        self._known = {**fed, **dict(zip(control, runner.run(control, fed), strict=True))}
         self.constants = set(self.initialisers) | self.control | {""}
 
     def _sort_out(self, is_control: Mapping[str, bool]) -> None:
@@ -100,11 +102,7 @@ class Graph:
 
     def known(self, name: str) -> NDArray[Any] | None:
         """Values of a constant or of control on the first input; None for data."""
-        if name not in self.control:
-            return self.constant(name)
-        if name not in self._known:
-            (self._known[name],) = self.runner.run([name], self._feed)
-        return self._known[name]
+        return self._known[name] if name in self.control else self.constant(name)
 
     def variables(self, node: Any) -> list[str]:
         """The operands of a node that are data, each once."""
@@ -148,10 +146,6 @@ class Graph:
                     return False
                 pending.extend(reader.output)
         return True
-
-    def is_real(self, name: str) -> bool:
-        """Whether a tensor holds floating-point numbers."""
-        return bool(self.runner.types.get(name, "tensor(float)") == "tensor(float)")
 
     def refuse(self, node: Any, reason: str) -> NoReturn:
         """Raise InputError that names file, node and operator."""

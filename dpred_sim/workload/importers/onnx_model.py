@@ -29,6 +29,9 @@ OLDEST_OPSET = 7
 SHAPE = ".shape_of"
 """Ending of the tensor that holds the shape of another."""
 
+LARGEST = 1 << 31
+"""Bytes that a model has not: protobuf counts them with 31 bits."""
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
@@ -207,12 +210,35 @@ def fold(model: Model, feed: Feeds) -> Any:
     model that onnxruntime refuses.
     """
     onnx, ort = import_onnx()
-    proto, model.proto = model.proto, None
+    rank = {name: i for i, node in enumerate(model.proto.graph.node) for name in node.output}
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
+        _fix_shapes(onnx, model, feed)
+        _write(model.path, model.proto, source)
+        model.proto = None
+        _session(model.path, source, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, target)
+        _trim()
+        folded = onnx.load(str(target))
+    used = {node.domain for node in folded.graph.node}
+    kept = [opset for opset in folded.opset_import if opset.domain in used or opset.domain == ""]
+    del folded.opset_import[:]
+    folded.opset_import.extend(kept)
+    nodes = _ordered(list(folded.graph.node), rank)
+    del folded.graph.node[:]
+    folded.graph.node.extend(nodes)
+    return folded
+
+
+def _fix_shapes(onnx: Any, model: Model, feed: Feeds) -> None:
+    """Give the inputs of a model the shapes in `feed`, and make constants of whole numbers of rank 0.
+
+    A function of its own: whatever still names a part of the proto keeps all of it in memory.
+    """
+    proto = model.proto
     # Constants that are listed as inputs could be overridden, and would not be folded.
     known = {spec.name for spec in model.specs}
     inputs = [onnx.ValueInfoProto.FromString(v.SerializeToString()) for v in proto.graph.input]
     inputs = [value for value in inputs if value.name in known]
-    rank = {name: i for i, node in enumerate(proto.graph.node) for name in node.output}
     del proto.graph.input[:]
     for value, spec in zip(inputs, model.specs, strict=True):
         if spec.is_whole and not spec.shape:
@@ -227,53 +253,41 @@ def fold(model: Model, feed: Feeds) -> Any:
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
-        _write(model.path, proto, source)
-        del proto
-        _session(model.path, source, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, target)
-        folded = onnx.load(str(target))
-    used = {node.domain for node in folded.graph.node}
-    kept = [opset for opset in folded.opset_import if opset.domain in used or opset.domain == ""]
-    del folded.opset_import[:]
-    folded.opset_import.extend(kept)
-    nodes = _ordered(list(folded.graph.node), rank)
-    del folded.graph.node[:]
-    folded.graph.node.extend(nodes)
-    return folded
 
 
 class Runner:
-    """A folded model in a session that gives every tensor of the graph, without optimisations.
+    """A folded model in a session that gives the tensors `outputs` of the graph, without optimisations.
 
-    `inputs` are the names of what it reads, `types` the element types of its tensors as onnxruntime
-    writes them. Raises InputError when onnxruntime cannot load the model.
+    `shapes_of` are tensors whose shapes it gives: they are gone from memory as soon as the model has no use
+    for them, where onnxruntime keeps an output to the end. `types` are the element types of the outputs as
+    onnxruntime writes them. Raises InputError when onnxruntime cannot load the model.
     """
 
-    def __init__(self, path: Path, proto: Any) -> None:
+    def __init__(
+        self, path: Path, proto: Any, outputs: Collection[str], shapes_of: Sequence[str] = ()
+    ) -> None:
         onnx, _ = import_onnx()
         self.path = path
-        nodes, outputs = len(proto.graph.node), list(proto.graph.output)
-        outputs = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in outputs]
+        nodes, before = len(proto.graph.node), list(proto.graph.output)
+        before = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in before]
         del proto.graph.output[:]
-        self._names = [name for node in proto.graph.node for name in node.output if name]
-        # Inferred shapes are not always those that onnxruntime computes (ceil_mode), nor always known;
-        # asking for shapes instead of tensors keeps them out of memory.
+        # Inferred shapes are not always those that onnxruntime computes (ceil_mode), nor always known.
         proto.graph.node.extend(
-            onnx.helper.make_node("Shape", [name], [f"{name}{SHAPE}"]) for name in self._names
+            onnx.helper.make_node("Shape", [name], [f"{name}{SHAPE}"]) for name in shapes_of
         )
         if not any(opset.domain in ("", "ai.onnx") for opset in proto.opset_import):
             proto.opset_import.append(onnx.helper.make_opsetid("", 17))
         proto.graph.output.extend(
             onnx.helper.make_empty_tensor_value_info(name)
-            for name in (*self._names, *(f"{name}{SHAPE}" for name in self._names))
+            for name in (*outputs, *(f"{name}{SHAPE}" for name in shapes_of))
         )
+        self._shapes_of = shapes_of
         try:
             self._session = plain_session(path, proto)
         finally:
             del proto.graph.node[nodes:]
             del proto.graph.output[:]
-            proto.graph.output.extend(outputs)
+            proto.graph.output.extend(before)
         self.types = {output.name: output.type for output in self._session.get_outputs()}
         self.inputs = {value.name for value in self._session.get_inputs()}
 
@@ -282,9 +296,9 @@ class Runner:
         return run_session(self.path, self._session, outputs, feed, self.inputs)
 
     def shapes(self, feed: Feeds) -> dict[str, tuple[int, ...]]:
-        """Shapes of all tensors that nodes make."""
-        found = self.run([f"{name}{SHAPE}" for name in self._names], feed)
-        return {name: tuple(map(int, shape)) for name, shape in zip(self._names, found, strict=True)}
+        """Shapes of the tensors `shapes_of`."""
+        found = self.run([f"{name}{SHAPE}" for name in self._shapes_of], feed)
+        return {name: tuple(map(int, shape)) for name, shape in zip(self._shapes_of, found, strict=True)}
 
 
 def run_session(
@@ -316,14 +330,42 @@ def plain_session(path: Path, proto: Any) -> Any:
 
 
 def _write(path: Path, proto: Any, file: Path) -> None:
-    """Write a model for onnxruntime; raises InputError for one that is too large for a file."""
+    """Write a model for onnxruntime; raises InputError for one that is too large for a file.
+
+    Constants are written one by one: messages that follow each other in a file are read as one, and
+    protobuf needs three times the memory of what it writes.
+    """
     try:
-        file.write_bytes(proto.SerializeToString())
+        with file.open("wb") as stream:
+            stream.write(_without_constants(proto).SerializeToString())
+            for tensor in proto.graph.initializer:
+                part = type(proto)()
+                part.graph.initializer.append(tensor)
+                stream.write(part.SerializeToString())
+            size = stream.tell()
     except Exception as error:
         # protobuf has an EncodeError of its own, whose class depends on its version.
         raise InputError(
-            f"the model cannot be handed to onnxruntime (2 GiB at most): {_first_line(error)}", file=path
+            f"the model cannot be handed to onnxruntime: {_first_line(error)}", file=path
         ) from error
+    if size >= LARGEST:
+        raise InputError(
+            "the model is too large for onnxruntime", file=path, found=f"{size} bytes", allowed="2 GiB"
+        )
+
+
+def _without_constants(proto: Any) -> Any:
+    """A copy of a model without its initialisers."""
+    copy = type(proto)()
+    for source, target in ((proto, copy), (proto.graph, copy.graph)):
+        for field, value in source.ListFields():
+            if field.name in ("graph", "initializer"):
+                continue
+            if isinstance(value, str | bytes | int):
+                setattr(target, field.name, value)
+            else:
+                getattr(target, field.name).MergeFrom(value)
+    return copy
 
 
 def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
@@ -331,6 +373,8 @@ def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
     options = ort.SessionOptions()
     options.graph_optimization_level = level
     options.log_severity_level = 4
+    # Shapes as soon as they are known, so that their tensors can go.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.use_deterministic_compute = True
     # Returns memory as tensors are done with; it costs no time that can be measured.
     options.enable_cpu_mem_arena = False

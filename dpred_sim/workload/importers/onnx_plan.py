@@ -70,8 +70,16 @@ class Planned:
         """Whether it has values of its own; what several layers write side by side has not."""
         return self.settings.get("kind") != "concat"
 
-    def arrange(self, value: NDArray[Any]) -> NDArray[np.float32]:
-        """The stored tensor, given the ONNX tensor."""
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The ONNX tensors that its values are made of."""
+        return (self.tensor,) if self.derived is None else self.derived.sources
+
+    def arrange(self, *values: NDArray[Any]) -> NDArray[np.float32]:
+        """The stored tensor, given its sources."""
+        if self.derived is not None:
+            return self.derived.make(*values)
+        (value,) = values
         flat = value.reshape(-1)
         if self.gather is not None:
             kept = np.where(self.gather < 0, 0, flat[self.gather]).astype(np.float32, copy=False)
@@ -90,3 +98,8 @@ class Plan:
 
     layers: list[Planned]
     outputs: list[str]
+
+    @property
+    def stored(self) -> list[Planned]:
+        """Those layers that have values of their own."""
+        return [layer for layer in self.layers if layer.is_stored]

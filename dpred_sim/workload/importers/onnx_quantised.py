@@ -48,7 +48,11 @@ def in_real_numbers(path: Path, proto: Any) -> dict[str, Native]:
 
     Raises InputError for a quantised operator whose scale is not constant.
     """
-    return _Rewriting(path, proto).run()
+    rewriting = _Rewriting(path, proto)
+    natives = rewriting.run()
+    # Its table of its own methods is a cycle, which would keep the proto in memory for long.
+    rewriting.quantised.clear()
+    return natives
 
 
 class _Rewriting:
