@@ -69,7 +69,9 @@ def profile_model(
             "tolerances", found=(tolerance, joint_tolerance), allowed="0 < tolerance <= joint tolerance"
         )
     if repair not in REPAIRS:
-        raise InputError(f"unknown repair{nearest(repair, REPAIRS)}", found=repair, allowed=REPAIRS)
+        raise InputError(
+            f"unknown repair{nearest(repair, REPAIRS)}", field="repair", found=repair, allowed=REPAIRS
+        )
     network = _Network(subject, exact_shortcuts)
     unseen_feeds = [network.feed_of(item) for item in held_out]
     formats, added = _search(network, tolerance, joint_tolerance, repair, report)
