@@ -197,7 +197,11 @@ class BankedModel:
                 continue
             if stop > horizon:
                 if first > horizon:
-                    bus.explain(horizon, first, arrival + latency, self._row_open_after(unit), window)
+                    # banks ready in time, but their group was used too shortly before
+                    opened = max(horizon, min(start, first))
+                    bus.explain(horizon, opened, arrival + latency, self._row_open_after(unit), window)
+                    if first > opened:
+                        bus.gaps.append((opened, first, "column_spacing"))
                 if drifts:
                     bus.gaps.append((max(horizon, first), stop, "row_misses"))
                 elif not interleaved:

@@ -67,8 +67,9 @@ def test_the_activate_window(level: str) -> None:
     assert found["busy"] == 5 * TIMING.nBL
 
 
-def test_column_spacing() -> None:
-    found = losses("burst", [(0, 0, READ), (1000, COLUMN, READ), (1000, 2 * COLUMN, READ)])
+@pytest.mark.parametrize("level", LEVELS)
+def test_column_spacing(level: str) -> None:
+    found = losses(level, [(0, 0, READ), (1000, COLUMN, READ), (1000, 2 * COLUMN, READ)])
     assert found["column_spacing"] == TIMING.tCCD_L - TIMING.nBL
 
 
