@@ -46,6 +46,9 @@ def test_writes_agree_with_their_closed_form(name: str, capsys: pytest.CaptureFi
     told = result["closed_form"]
     assert told["name"] == "bank groups interleaved"
     assert result["fraction_of_peak"] == pytest.approx(told["fraction_of_peak"], rel=0.015)
+    timing = load_standard(name).timing
+    lost = timing.tRFC + timing.tRP + timing.tRCDWR + timing.CWL + timing.tWR
+    assert told["fraction_of_peak"] == pytest.approx(1 - lost / timing.tREFI)
 
 
 def test_the_closed_form_stands_beside_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
