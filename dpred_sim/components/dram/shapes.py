@@ -59,13 +59,14 @@ class Cutter:
         self._plain = mapping.plain
         self._low_bits = mapping.low_bits
         self._row_mask = mapping.row_mask
+        self._last = ((mapping.row_mask + 1) << mapping.low_bits) - 1
         self._low_mask = (1 << mapping.low_bits) - 1
         self._known: dict[tuple[int, int], tuple[Run, ...]] = {}
         self._bank_sets: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def cut(self, burst: int, count: int) -> tuple[int, tuple[Run, ...]]:
         """Row offset and runs of `count` bursts from `burst`; add the offset to each piece's row."""
-        if self._plain:
+        if self._plain and (burst & self._last) + count <= self._last + 1:
             key = (burst & self._low_mask, count)
             runs = self._known.get(key)
             if runs is None:
