@@ -408,16 +408,19 @@ class BankedModel:
         end = bus.end
         free = end
         same = len(piece.shares) == 1 and piece.shares[0].group == self._last_group
-        if write is self._write:
+        if piece.rank != self._last_rank:
+            # tCCD, tWTR and tRTW hold within a rank
+            free += timing.tRTRS
+        elif write is self._write:
             if same and bus.taken:
                 ready = max(ready, end - self._slot + bus.spacing)
+        elif write:
+            free += timing.tRTW + timing.CWL - timing.CL - timing.nBL
         else:
-            if write:
-                free += timing.tRTW + timing.CWL - timing.CL - timing.nBL
-            else:
-                free += timing.CL + (timing.tWTR_L if same else timing.tWTR_S)
-            if not bus.taken and not end:
-                free = end
+            free += timing.CL + (timing.tWTR_L if same else timing.tWTR_S)
+        if not bus.taken and not end:
+            free = end
+        if write is not self._write:
             self._write = write
             bus.spacing = self._spacing(write, beside=False)
         # from the first clock that anybody could use: who is ready sooner may come before this one
@@ -455,13 +458,9 @@ class BankedModel:
     def _switch_rank(self, rank: int, start: int) -> int:
         """Leave the bubble of tRTRS between ranks; returns where the data may start."""
         bus, bubble = self._bus, self._timing.tRTRS
-        horizon = bus.horizon
-        if self._last_rank >= 0 and bus.taken and start < horizon + bubble:
-            bus.taken |= ((1 << bubble) - 1) << horizon
-            bus.horizon += bubble
-            self._losses["turns"] += bubble
-            if start >= horizon:
-                start = bus.horizon
+        if self._last_rank >= 0 and bus.taken and start < bus.horizon + bubble:
+            bus.part(bubble)
+            start = bus.horizon
         self._last_rank = rank
         return start
 

@@ -21,6 +21,7 @@ class DataBus:
         "_smear",
         "_trains",
         "anchor",
+        "bubbles",
         "gaps",
         "horizon",
         "losses",
@@ -48,6 +49,8 @@ class DataBus:
         self.horizon = 0
         self.solid = 0
         """From here to the horizon nothing is free."""
+        self.bubbles = 0
+        """Those of the taken clocks that stand between two ranks."""
         self.gaps: list[tuple[int, int, str]] = []
 
     @property
@@ -59,7 +62,7 @@ class DataBus:
         """Forget all slots (counting the free ones) and begin anew at a clock."""
         self.retire(self.horizon)
         self.anchor = anchor
-        self.taken = self.horizon = self.solid = 0
+        self.taken = self.bubbles = self.horizon = self.solid = 0
         self._groups = [0] * len(self._groups)
 
     def retire(self, clocks: int) -> None:
@@ -76,6 +79,7 @@ class DataBus:
                 self.losses[cause] += self._free(start, end)
             self.gaps = keep
         self.taken >>= clocks
+        self.bubbles >>= clocks
         self.horizon = max(0, self.horizon - clocks)
         self.solid = max(0, self.solid - clocks)
         self.anchor += clocks
@@ -107,7 +111,9 @@ class DataBus:
             end = min(end, until)
             if end > start:
                 losses[cause] += self._free(start, end)
-        return losses, (self.taken >> until).bit_count() // self.width
+        bubbles = (self.bubbles >> until).bit_count()
+        losses["turns"] -= bubbles
+        return losses, ((self.taken >> until).bit_count() - bubbles) // self.width
 
     def _free(self, start: int, end: int) -> int:
         """How many clocks are not taken."""
@@ -120,6 +126,14 @@ class DataBus:
         self.taken |= ((1 << length) - 1) << self.horizon
         self.horizon += length
         return self.horizon
+
+    def part(self, clocks: int) -> None:
+        """Leave a bubble behind all that is taken, for data of another rank."""
+        bubble = ((1 << clocks) - 1) << self.horizon
+        self.taken |= bubble
+        self.bubbles |= bubble
+        self.horizon += clocks
+        self.losses["turns"] += clocks
 
     def fill(self, start: int, bursts: int, limit: int) -> tuple[int, int, int]:
         """Put bursts into the first free slots from `start`, below `limit`

@@ -52,8 +52,7 @@ def check_statistics(model: ChannelModel, end: int, calls: list[tuple[int, int, 
         assert set(parts) == {"busy_ps", *(f"{name}_ps" for name in LOSSES)}
         assert sum(parts.values()) == moment
         assert min(parts.values()) >= 0
-    # `banked` counts the bubble between two ranks twice when one request is in both
-    if model.level != "ideal" and (model.level != "banked" or ranks == 1):
+    if model.level != "ideal":
         busy = found.bursts * model.standard.timing.nBL * model.standard.tck_ps
         assert abs(model.breakdown(end)["busy_ps"] - busy) <= 1
 
@@ -145,7 +144,7 @@ def test_addresses_beyond_the_end_begin_anew(level: str) -> None:
     assert beyond.serve(10_000_000, 0, size, False) == plain.serve(10_000_000, 0, size, False)
 
 
-@pytest.mark.parametrize("level", [level for level in LEVELS if level != "banked"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_what_crosses_the_end_goes_on_at_the_beginning(level: str) -> None:
     standard = load_standard("DDR4-3200")
     timing, size = standard.timing, standard.burst_bytes()
@@ -193,3 +192,9 @@ def test_refreshes_that_nobody_sees_are_counted(level: str) -> None:
     found = model.statistics(hit)
     assert (found.activates, found.precharges) == (3, 2)
     assert (found.row_hits, found.row_misses, found.row_conflicts) == (1, 2, 1)
+
+
+def test_the_bubble_between_ranks_is_counted_once() -> None:
+    model = make_model(load_standard("HBM2").with_ranks(2))
+    end = model.serve(0, 268433409, 2048, False).end_ps
+    assert model.breakdown(end)["busy_ps"] == 65 * 2000

@@ -243,17 +243,17 @@ def test_rank_switch_leaves_a_bubble(two_ranks: DramUnderTest, write: bool) -> N
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_the_bubble_is_exact_for_late_comers(standard: Standard, write: bool) -> None:
-    dram = DramUnderTest(standard.with_ranks(2), "burst")
+def test_the_bubble_is_exact_for_late_comers(level: str, standard: Standard, write: bool) -> None:
+    dram = DramUnderTest(standard.with_ranks(2), level)
     for clock, place in ((1000, {}), (2000, {"rank": 1}), (4000, {})):
         dram.issue(clock, write, row=0, **place)
     ready = 4000 + dram.timing.nBL + dram.timing.tRTRS
     dram.assert_earliest_ready_at(ready, latencies(dram, write)[0], write, row=0, rank=1)
 
 
-def test_a_rank_switch_with_a_turn_only_leaves_the_bubble(standard: Standard) -> None:
-    """At the `burst` level reads do not wait tWTR for writes of another rank, nor writes tRTW for reads."""
-    dram = DramUnderTest(standard.with_ranks(2), "burst")
+def test_a_rank_switch_with_a_turn_only_leaves_the_bubble(level: str, standard: Standard) -> None:
+    """Reads do not wait tWTR for writes of another rank, nor writes tRTW for reads."""
+    dram = DramUnderTest(standard.with_ranks(2), level)
     timing = dram.timing
     for clock, place in ((1000, {}), (2000, {"rank": 1})):
         dram.issue(clock, row=0, **place)
