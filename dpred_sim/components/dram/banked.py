@@ -17,12 +17,13 @@ from dpred_sim.components.dram.databus import DataBus
 from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
 from dpred_sim.components.dram.refresh import RefreshTimes
-from dpred_sim.components.dram.shapes import Cutter, Piece, Run
+from dpred_sim.components.dram.shapes import Cutter, Piece, Run, Share
 from dpred_sim.components.dram.standard import Standard
 
 _RETIRE_SLOTS = 512
 _FOREVER = 1 << 62
 _NOTHING = 0, 0
+_UNUSED: tuple[int, tuple[Share, ...]] = 0, ()
 
 
 class BankedModel:
@@ -94,6 +95,9 @@ class BankedModel:
         """Bursts of other bank groups go beside the piece that is placed."""
         self.present = 0
         """No piece arrives before that clock."""
+        self._used = _UNUSED
+        """From when on the banks of pieces that followed each other may be precharged, as far as it is not
+        entered: the clock without any burst after theirs, their shares."""
         self._end = 0
         """Clock at which the data of a piece that followed another ends."""
         self.issue = 0
@@ -143,6 +147,8 @@ class BankedModel:
         still_open = piece.banks is self._open_banks and row == self._open_row
         if still_open and write is self._write and self._follow(piece, arrival, write):
             return self._end
+        if self._used is not _UNUSED:
+            self._enter_uses()
         bus, rank, latency = self._bus, piece.rank, self._latency[write]
         left = piece.bursts
         end = 0
@@ -242,11 +248,25 @@ class BankedModel:
         self._first = first
         self.issue = first - latency
         self._end = end = bus.anchor + bus.follow(piece.bursts) - self._gap
-        self._close(piece, end, write)
+        # the banks learn of their latest use when somebody else looks at them
+        last = end + self._after[write]
+        if last - piece.bursts * self._slot < self._used[0]:
+            self._enter_uses()
+        self._used = last, piece.shares
+        self._last_group = piece.shares[0].group if len(piece.banks) == 1 else -1
         self._counters.row_hits += piece.bursts
         if self._gap:
             self._losses["column_spacing"] += piece.bursts * self._gap
         return True
+
+    def _enter_uses(self) -> None:
+        """Enter when the banks of the pieces that followed each other may be precharged."""
+        last, shares = self._used
+        self._used = _UNUSED
+        for bank, _, _, _, after in shares:
+            time = last - after * self._slot
+            if time > self._precharge_ok[bank]:
+                self._precharge_ok[bank] = time
 
     def drift_apart(self, piece: Piece, row: int, write: bool) -> bool:
         """Whether the banks of an interleaved piece drift apart.
@@ -258,6 +278,8 @@ class BankedModel:
         bank = piece.shares[0].bank
         if self._row[bank] == row or self._row[bank] < 0 or self._per_bank:
             return False
+        if self._used is not _UNUSED:
+            self._enter_uses()
         timing, latency = self._timing, self._latency[write]
         ready = self._precharge_ok[bank] + timing.tRP + timing.tRCDRD + latency
         if ready <= self._bus.end:
