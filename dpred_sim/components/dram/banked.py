@@ -231,7 +231,7 @@ class BankedModel:
     def _follow(self, piece: Piece, arrival: int, write: bool) -> bool:
         """Place a piece whose banks are open right behind what the data bus has, if it comes there.
 
-        What `place` does in this case, which is that of every stream, at a third of its time.
+        What `place` would do, in fewer steps: most pieces of a stream are such.
         """
         bus, latency, due = self._bus, self._latency[write], self._due[piece.rank]
         first = bus.anchor + bus.horizon
@@ -248,11 +248,8 @@ class BankedModel:
         self._first = first
         self.issue = first - latency
         self._end = end = bus.anchor + bus.follow(piece.bursts) - self._gap
-        # the banks learn of their latest use when somebody else looks at them
-        last = end + self._after[write]
-        if last - piece.bursts * self._slot < self._used[0]:
-            self._enter_uses()
-        self._used = last, piece.shares
+        # each use is later than those before; the banks learn of the latest when somebody else looks at them
+        self._used = end + self._after[write], piece.shares
         self._last_group = piece.shares[0].group if len(piece.banks) == 1 else -1
         self._counters.row_hits += piece.bursts
         if self._gap:
