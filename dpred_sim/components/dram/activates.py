@@ -30,6 +30,30 @@ class ActivateWindow:
         """Enter an activate at the first time from `ready` on that keeps the window; returns it."""
         times, groups = self._times, self._groups
         short, long, faw = self._short, self._long, self._faw
+        last = times[-5]
+        if ready >= last:
+            # behind all others
+            index = -4
+            time = last + (long if group == groups[-5] else short)
+            if time < ready:
+                time = ready
+            if time < times[-8] + faw:
+                time = times[-8] + faw
+            if group == groups[-6] and time < times[-6] + long:
+                time = times[-6] + long
+        else:
+            index, time = self._search(group, ready)
+        times.insert(index, time)
+        groups.insert(index, group)
+        if len(times) > 2 * _KEEP:
+            del times[:_KEEP]
+            del groups[:_KEEP]
+        return time
+
+    def _search(self, group: int, ready: int) -> tuple[int, int]:
+        """Place and time of an activate that may come before others."""
+        times, groups = self._times, self._groups
+        short, long, faw = self._short, self._long, self._faw
         # most come soon after those before: looking at a few is enough
         index = len(times) - _NEAR
         if index < 4 or times[index] > ready:
@@ -57,9 +81,4 @@ class ActivateWindow:
                 ):
                     break
             index += 1
-        times.insert(index, time)
-        groups.insert(index, group)
-        if len(times) > 2 * _KEEP:
-            del times[:_KEEP]
-            del groups[:_KEEP]
-        return time
+        return index, time
