@@ -14,10 +14,9 @@ from dataclasses import replace
 from dpred_sim.components.dram.activates import ActivateWindow
 from dpred_sim.components.dram.background import OpenTime, background
 from dpred_sim.components.dram.databus import DataBus
-from dpred_sim.components.dram.mapping import Mapping
 from dpred_sim.components.dram.model import LOSSES, Served, Statistics, breakdown
 from dpred_sim.components.dram.refresh import RefreshTimes
-from dpred_sim.components.dram.shapes import Cutter, Piece, Run, Share
+from dpred_sim.components.dram.shapes import Piece, Run, Share, cutter
 from dpred_sim.components.dram.standard import Standard
 
 _RETIRE_SLOTS = 512
@@ -46,7 +45,6 @@ class BankedModel:
         self.capacity_bytes = standard.capacity_bytes(bus_bits)
         self.peak_bits_per_second = standard.peak_bits_per_second(bus_bits)
         self.peak_bytes_per_ps = self.peak_bits_per_second / 8e12
-        self.mapping = Mapping(mapping, standard, bus_bits)
         self.closed_page = page == "closed"
         self._timing = timing = standard.timing
         self._tck = standard.tck_ps
@@ -61,12 +59,12 @@ class BankedModel:
         self._slot = slot
         self._gap = slot - timing.nBL
         """Clocks between bursts that follow each other as closely as they may."""
-        self._uneven = timing.tCCD_L % slot > 0 or timing.tCCD_L_WR % slot > 0
         self._retire_from = _RETIRE_SLOTS * slot
         self._losses = dict.fromkeys(LOSSES, 0)
         groups = standard.ranks * standard.bank_groups
         self._bus = DataBus(slot, timing.tCCD_L, groups, self._losses)
-        self._cutter = Cutter(self.mapping, -(-timing.tCCD_L // slot))
+        self._bus.uneven = timing.tCCD_L % slot > 0 or timing.tCCD_L_WR % slot > 0
+        self._cutter = cutter(mapping, standard, bus_bits, -(-timing.tCCD_L // slot))
         banks = standard.ranks * standard.banks
         self._row = [-1] * banks
         self._activate_ok = [0] * banks
@@ -87,19 +85,15 @@ class BankedModel:
         self._counters = Statistics()
         self._start = self._first = 0
         self._opened = _NOTHING
-        self._open_banks: tuple[int, ...] = ()
-        self._open_row = -1
+        self.open_banks: tuple[int, ...] = ()
+        self.open_row = -1
         self._open_ready = 0
         """Banks and row looked at last, all open, and from which clock on bursts may follow each other."""
-        self._beside = False
-        """Bursts of other bank groups go beside the piece that is placed."""
         self.present = 0
         """No piece arrives before that clock."""
         self._used = _UNUSED
         """From when on the banks of pieces that followed each other may be precharged, as far as it is not
         entered: the clock without any burst after theirs, their shares."""
-        self._end = 0
-        """Clock at which the data of a piece that followed another ends."""
         self.issue = 0
         """Clock of the first column command of the piece placed last."""
 
@@ -109,7 +103,7 @@ class BankedModel:
         row, runs = self.take(address, size_bytes, write)
         start = first = _FOREVER
         end = 0
-        for piece in (chunk for run in runs for chunk in run[1:] or run):
+        for piece in (chunk for run in runs for chunk in run.chunks):
             end = max(end, self.place(piece, row + piece.row, arrival, write))
             start, first = min(start, self._start), min(first, self._first)
         return Served(self.to_ps(start), self.to_ps(first), self.to_ps(end))
@@ -130,23 +124,51 @@ class BankedModel:
         """Count a request and cut it: the number to add to the rows, and runs of pieces to `place`."""
         burst = address // self.burst_bytes
         bursts = (address + size_bytes - 1) // self.burst_bytes - burst + 1
-        counters = self._counters
-        counters.bursts += bursts
-        if write:
-            counters.write_bytes += size_bytes
-            counters.write_requests += 1
-            counters.write_bursts += bursts
-        else:
-            counters.read_bytes += size_bytes
-            counters.read_requests += 1
-            counters.read_bursts += bursts
+        self._counters.request(size_bytes, bursts, write)
         return self._cutter.cut(burst, bursts)
 
     def place(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
-        """Open the banks for a piece and place its bursts; returns the clock at which the last one ends."""
-        still_open = piece.banks is self._open_banks and row == self._open_row
-        if still_open and write is self._write and self._follow(piece, arrival, write):
-            return self._end
+        """Open the banks for a piece and place its bursts; returns the clock at which the last one ends.
+
+        Most pieces of a stream find their banks open and go right behind what the data bus has. That is
+        what `search` would find, in fewer steps.
+        """
+        bus, latency = self._bus, self._latency[write]
+        anchor, horizon = bus.anchor, bus.horizon
+        first = anchor + horizon
+        if (
+            piece.banks is not self.open_banks
+            or row != self.open_row
+            or write is not self._write
+            or not piece.interleaved
+            or self._per_bank
+            or first <= (arrival if arrival < self.present else self.present) + latency
+        ):
+            return self.search(piece, row, arrival, write)
+        ready = arrival if arrival > self._open_ready else self._open_ready
+        start = ready + latency - anchor
+        bursts = piece.bursts
+        length = bursts * self._slot
+        if not bus.solid <= start <= horizon or first + length >= self._due[piece.rank] + latency:
+            return self.search(piece, row, arrival, write)
+        if start > self._retire_from:
+            self._retire((arrival if arrival < self.present else self.present) + latency)
+        bus.follow(length)
+        self._start = ready
+        self._first = first
+        self.issue = first - latency
+        end = first + length - self._gap
+        # each use is later than those before; the banks learn of the latest when somebody else looks at them
+        self._used = end + self._after[write], piece.shares
+        self._last_group = piece.group
+        self._counters.row_hits += bursts
+        if self._gap:
+            self._losses["column_spacing"] += bursts * self._gap
+        return end
+
+    def search(self, piece: Piece, row: int, arrival: int, write: bool) -> int:
+        """As `place`, for any piece."""
+        still_open = piece.banks is self.open_banks and row == self.open_row
         if self._used is not _UNUSED:
             self._enter_uses()
         bus, rank, latency = self._bus, piece.rank, self._latency[write]
@@ -196,7 +218,7 @@ class BankedModel:
             elif interleaved:
                 first, stop, rest = bus.fill(start, left, room)
             else:
-                first, stop, rest = self._train(start, left, piece.shares[0].group, room, write)
+                first, stop, rest = bus.put(start, left, piece.group, room)
             if first < 0:
                 self._refresh(unit, arrival)
                 still_open = False
@@ -227,34 +249,6 @@ class BankedModel:
         if self._gap:
             self._losses["column_spacing"] += piece.bursts * self._gap
         return end
-
-    def _follow(self, piece: Piece, arrival: int, write: bool) -> bool:
-        """Place a piece whose banks are open right behind what the data bus has, if it comes there.
-
-        What `place` would do, in fewer steps: most pieces of a stream are such.
-        """
-        bus, latency, due = self._bus, self._latency[write], self._due[piece.rank]
-        first = bus.anchor + bus.horizon
-        earliest = (arrival if arrival < self.present else self.present) + latency
-        if first <= earliest or not piece.interleaved or piece.rank != self._last_rank or self._per_bank:
-            return False
-        ready = arrival if arrival > self._open_ready else self._open_ready
-        start = ready + latency - bus.anchor
-        if start > self._retire_from:
-            start -= self._retire(earliest)
-        if not bus.solid <= start <= bus.horizon or first + piece.bursts * self._slot >= due + latency:
-            return False
-        self._start = ready
-        self._first = first
-        self.issue = first - latency
-        self._end = end = bus.anchor + bus.follow(piece.bursts) - self._gap
-        # each use is later than those before; the banks learn of the latest when somebody else looks at them
-        self._used = end + self._after[write], piece.shares
-        self._last_group = piece.shares[0].group if len(piece.banks) == 1 else -1
-        self._counters.row_hits += piece.bursts
-        if self._gap:
-            self._losses["column_spacing"] += piece.bursts * self._gap
-        return True
 
     def _enter_uses(self) -> None:
         """Enter when the banks of the pieces that followed each other may be precharged."""
@@ -290,10 +284,9 @@ class BankedModel:
         timing, bus, after = self._timing, self._bus, self._after[write]
         first = _FOREVER
         end = rest = 0
-        self._beside = True
         for bank, group, bursts, _, _ in piece.shares:
             at = self._column_ok[bank] + latency - bus.anchor
-            begin, stop, left = self._train(at if at > start else start, bursts, group, limit, write)
+            begin, stop, left = bus.put(at if at > start else start, bursts, group, limit, beside=True)
             rest += left
             if begin < 0:
                 continue
@@ -301,7 +294,6 @@ class BankedModel:
             last = bus.anchor + stop - bus.width + timing.nBL + after
             if last > self._precharge_ok[bank]:
                 self._precharge_ok[bank] = last
-        self._beside = False
         self._last_group = -1
         if self.closed_page:
             self._auto_precharge(piece, bus.anchor + end - bus.width + timing.nBL, write)
@@ -359,9 +351,9 @@ class BankedModel:
                 ready = column
         self._start = started
         if skipped or closed_page:
-            self._open_row = -1
+            self.open_row = -1
         else:
-            self._open_banks, self._open_row, self._open_ready = piece.banks, row, ready
+            self.open_banks, self.open_row, self._open_ready = piece.banks, row, ready
         if not misses and not conflicts:
             self._opened = _NOTHING
             return ready, 0
@@ -389,13 +381,13 @@ class BankedModel:
 
     def _close(self, piece: Piece, end: int, write: bool) -> None:
         """Enter when the banks of a piece may be precharged, its last data being over at `end`."""
-        precharge_ok, slot, shares = self._precharge_ok, self._slot, piece.shares
+        precharge_ok, slot = self._precharge_ok, self._slot
         last = end + self._after[write]
-        for bank, _, _, _, after in shares:
+        for bank, _, _, _, after in piece.shares:
             time = last - after * slot
             if time > precharge_ok[bank]:
                 precharge_ok[bank] = time
-        self._last_group = shares[0].group if len(shares) == 1 else -1
+        self._last_group = piece.group
         if self.closed_page:
             self._auto_precharge(piece, end, write)
 
@@ -423,10 +415,10 @@ class BankedModel:
         `earliest` is the first clock at which this request could have data, `ready` when its banks
         have. Returns the first clock of its data.
         """
-        timing, bus, losses = self._timing, self._bus, self._losses
+        timing, bus = self._timing, self._bus
         end = bus.end
         free = end
-        same = len(piece.shares) == 1 and piece.shares[0].group == self._last_group
+        same = piece.group >= 0 and piece.group == self._last_group
         if piece.rank != self._last_rank:
             # tCCD, tWTR and tRTW hold within a rank
             free += timing.tRTRS
@@ -441,38 +433,11 @@ class BankedModel:
             free = end
         if write is not self._write:
             self._write = write
-            bus.spacing = self._spacing(write, beside=False)
+            bus.spacing = bus.long = timing.tCCD_L_WR if write else timing.tCCD_L
         # from the first clock that anybody could use: who is ready sooner may come before this one
         anchor = max(earliest, end, free)
-        idle = min(max(0, earliest - end), anchor - end)
-        turn = min(max(0, free - end - idle), anchor - end - idle)
-        bus.restart(anchor)
-        losses["idle"] += idle
-        losses["turns"] += turn
-        rest = anchor - end - idle - turn
-        refresh = min(rest, max(0, self._row_open_after(unit) - end - idle - turn))
-        losses["refresh"] += refresh
-        losses["row_misses"] += rest - refresh
+        bus.restart(anchor, earliest, free, self._row_open_after(unit))
         return max(ready, anchor)
-
-    def _train(self, start: int, bursts: int, group: int, limit: int, write: bool) -> tuple[int, int, int]:
-        """Place bursts of one bank group; see DataBus.fill."""
-        bus = self._bus
-        if not self._uneven:
-            return bus.train(start, bursts, group, limit)
-        first, end, left = bus.squeeze(start, bursts, group, limit)
-        if left:
-            # next to other data, bursts of two groups alternate: tCCD_L becomes whole slots
-            bus.spacing = self._spacing(write, beside=self._beside)
-            after, stop, left = bus.train(max(start, end), left, group, limit)
-            if after >= 0:
-                first, end = (after if first < 0 else first), stop
-        return first, end, left
-
-    def _spacing(self, write: bool, beside: bool) -> int:
-        """Clocks between bursts of one bank group, alone or beside others on the bus."""
-        long = self._timing.tCCD_L_WR if write else self._timing.tCCD_L
-        return -(-long // self._slot) * self._slot if beside else long
 
     def _switch_rank(self, rank: int, start: int) -> int:
         """Leave the bubble of tRTRS between ranks; returns where the data may start."""
@@ -501,21 +466,28 @@ class BankedModel:
         timing, counters, times = self._timing, self._counters, self._refreshes
         counters.refreshes += times.skip(unit, arrival)
         start = closed = due = times.due[unit]
-        for bank in times.units[unit]:
-            if self.closed_page:
+        rows, activate_ok, precharge_ok = self._row, self._activate_ok, self._precharge_ok
+        if self.closed_page:
+            for bank in times.units[unit]:
                 self._settle(bank, -1, due)
-            if self._row[bank] >= 0:
-                counters.precharges += 1
-                closed = max(closed, self._precharge_ok[bank])
-                start = max(start, closed + timing.tRP)
-            else:
-                start = max(start, self._activate_ok[bank])
+        open_banks = 0
+        for bank in times.units[unit]:
+            if rows[bank] >= 0:
+                open_banks += 1
+                if precharge_ok[bank] > closed:
+                    closed = precharge_ok[bank]
+            elif activate_ok[bank] > start:
+                start = activate_ok[bank]
+        if open_banks:
+            counters.precharges += open_banks
+            start = max(start, closed + timing.tRP)
         done = times.begin(unit, start)
         counters.refreshes += 1
-        self._open_row = -1
+        self.open_row = -1
         for bank in times.units[unit]:
-            self._row[bank] = -1
-            self._activate_ok[bank] = max(done, self._activate_ok[bank])
+            rows[bank] = -1
+            if activate_ok[bank] < done:
+                activate_ok[bank] = done
         banks = self.standard.banks
         rank = unit // banks if self._per_bank else unit
         if not self._per_bank or max(self._row[rank * banks : (rank + 1) * banks]) < 0:

@@ -113,7 +113,7 @@ def drive(controller: Controller, now: int, until: int | None, ends: list[int], 
         for request in controller.advance(now):
             heappush(ends, request.end_ps)
             done.append(request)
-        wake = controller.wake_ps()
+        wake = controller.wake_ps
         if wake is not None and wake <= now:
             wake = now + 1
         if until is None and ends and (wake is None or ends[0] <= wake):

@@ -55,16 +55,7 @@ class BurstModel:
         clock = -(-now_ps * self._denominator // self._numerator)
         first = request.address // self.burst_bytes
         count = (request.address + request.size_bytes - 1) // self.burst_bytes - first + 1
-        counters = self._schedule.counters
-        counters.bursts += count
-        if request.write:
-            counters.write_bytes += request.size_bytes
-            counters.write_requests += 1
-            counters.write_bursts += count
-        else:
-            counters.read_bytes += request.size_bytes
-            counters.read_requests += 1
-            counters.read_bursts += count
+        self._schedule.counters.request(request.size_bytes, count, request.write)
         job = Job(request, count)
         bursts = []
         for number in range(first, first + count):
@@ -89,6 +80,7 @@ class BurstModel:
         schedule.done.clear()
         return done
 
+    @property
     def wake_ps(self) -> int | None:
         """The next clock at which a command may go."""
         return self._to_ps(self._schedule.next) if self._schedule.pending else None

@@ -58,10 +58,10 @@ class DramParameters(schema.Parameters):
 class _Completion(Event):
     """Fires when a request is over."""
 
-    __slots__ = ("request",)
+    __slots__ = ("end_ps", "request")
 
     def __init__(
-        self, env: Environment, request: Request, callback: Callable[[Event], None], delay: int
+        self, env: Environment, request: Request, callback: Callable[[Event], None], now: int, end_ps: int
     ) -> None:
         self.env = env
         self.callbacks = [callback]
@@ -69,7 +69,8 @@ class _Completion(Event):
         self._ok = True
         self._defused = False
         self.request = request
-        env.schedule(self, NORMAL, delay)
+        self.end_ps = end_ps
+        env.schedule(self, NORMAL, end_ps - now)
 
 
 SAMPLE_REQUESTS = 32
@@ -163,9 +164,7 @@ class DramChannel(Component):
         self.pending += 1
         if self.recorder is not None:
             self.recorder(now, address, size_bytes, write)
-        request = Request(now, address, size_bytes, write, done)
-        request.carry = carry
-        self.controller.submit(now, request)
+        self.controller.submit(now, Request(now, address, size_bytes, write, done, carry))
         self._advance(now)
 
     def _advance(self, now: int) -> None:
@@ -173,8 +172,8 @@ class DramChannel(Component):
         self._advanced = True
         for request in controller.advance(now):
             end = request.end_ps if request.carry is None else request.carry(request.end_ps)
-            _Completion(self.env, request, self._finish_callback, end - now)
-        wake = controller.wake_ps()
+            _Completion(self.env, request, self._finish_callback, now, end)
+        wake = controller.wake_ps
         if wake is not None and (self._wake_at is None or wake < self._wake_at):
             self._wake_at = wake
             event = self.env.timeout(max(0, wake - now))
@@ -187,13 +186,13 @@ class DramChannel(Component):
             self._advance(now)
 
     def _finish(self, event: Event) -> None:
-        request: Request = event.request  # type: ignore[attr-defined]
+        assert type(event) is _Completion
+        now = event.end_ps
         self.pending -= 1
-        now = int(self.env.now)
         if self.probe.active:
             self._tell(now)
         self._advanced = False
-        request.token(now)
+        event.request.token(now)
         if not self._advanced:
             self._advance(now)
 

@@ -26,7 +26,7 @@ cycle-level simulators (assumption)."""
 class Request:
     """One request; `token` and `carry` are the caller's own.
 
-    `accepted_ps` is when it left the waiting queue.
+    `accepted_ps` is when it left the waiting queue, -1 before; `end_ps` is the end of what is known of it.
     """
 
     __slots__ = (
@@ -34,18 +34,24 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, arrival_ps: int, address: int, size_bytes: int, write: bool, token: Any = None
+        self,
+        arrival_ps: int,
+        address: int,
+        size_bytes: int,
+        write: bool,
+        token: Any = None,
+        carry: Callable[[int], int] | None = None,
     ) -> None:
         self.arrival_ps = arrival_ps
-        self.accepted_ps = arrival_ps
+        self.accepted_ps = -1
         self.address = address
         self.size_bytes = size_bytes
         self.write = write
         self.token = token
-        self.end_ps = -1
+        self.carry = carry
+        self.end_ps = 0
         self.chunks = 0
         """Parts of it that the controller still holds."""
-        self.carry: Callable[[int], int] | None = None
 
 
 class Controller(Protocol):
@@ -57,6 +63,7 @@ class Controller(Protocol):
     def advance(self, now_ps: int) -> list[Request]:
         """Requests whose `end_ps` (now or later) became known."""
 
+    @property
     def wake_ps(self) -> int | None:
         """When `advance` must be called next, even if nothing is submitted and nothing ends."""
 
@@ -66,6 +73,9 @@ class RequestController:
 
     `advance` must be called at every `end_ps` it has told, or soon after.
     """
+
+    wake_ps = None
+    """Whatever waits is looked at when something ends."""
 
     def __init__(
         self,
@@ -148,10 +158,6 @@ class RequestController:
                 return request
         self._draining = False
         return reads.popleft() if reads else None
-
-    def wake_ps(self) -> int | None:
-        """Never: whatever waits is looked at when something ends."""
-        return None
 
 
 def make_controller(model: ChannelModel, **options: Any) -> Controller:

@@ -24,16 +24,21 @@ class DataBus:
         "bubbles",
         "gaps",
         "horizon",
+        "long",
         "losses",
         "solid",
         "spacing",
         "taken",
+        "uneven",
         "width",
     )
 
     def __init__(self, width: int, spacing: int, groups: int, losses: dict[str, int]) -> None:
         self.width = width
-        self.spacing = spacing
+        self.spacing = self.long = spacing
+        """Clocks between bursts of one bank group, as they are placed and at least."""
+        self.uneven = False
+        """These may be no whole number of slots."""
         self.losses = losses
         """Clocks lost by cause, of everything retired."""
         self._burst = (1 << width) - 1
@@ -58,8 +63,18 @@ class DataBus:
         """Clock at which the last burst ends."""
         return self.anchor + self.horizon
 
-    def restart(self, anchor: int) -> None:
-        """Forget all slots (counting the free ones) and begin anew at a clock."""
+    def restart(self, anchor: int, asked: int, turned: int, refreshed: int) -> None:
+        """Forget all slots (counting the free ones) and begin anew at a clock.
+
+        Until then nobody could have had data before the clocks `asked`, `turned` and `refreshed`.
+        """
+        lost = anchor - self.end
+        idle = min(lost, max(0, asked - self.end))
+        turn = min(lost - idle, max(0, turned - self.end - idle))
+        refresh = min(lost - idle - turn, max(0, refreshed - self.end - idle - turn))
+        causes = {"idle": idle, "turns": turn, "refresh": refresh, "row_misses": lost - idle - turn - refresh}
+        for cause, clocks in causes.items():
+            self.losses[cause] += clocks
         self.retire(self.horizon)
         self.anchor = anchor
         self.taken = self.bubbles = self.horizon = self.solid = 0
@@ -120,12 +135,10 @@ class DataBus:
         length = end - start
         return length - ((self.taken >> start) & ((1 << length) - 1)).bit_count()
 
-    def follow(self, bursts: int) -> int:
-        """Put bursts behind all that is taken; returns the clock after them."""
-        length = bursts * self.width
-        self.taken |= ((1 << length) - 1) << self.horizon
-        self.horizon += length
-        return self.horizon
+    def follow(self, clocks: int) -> None:
+        """Put bursts of so many clocks behind all that is taken."""
+        self.taken |= ((1 << clocks) - 1) << self.horizon
+        self.horizon += clocks
 
     def part(self, clocks: int) -> None:
         """Leave a bubble behind all that is taken, for data of another rank."""
@@ -210,6 +223,21 @@ class DataBus:
         if end > self.horizon:
             self.horizon = self.solid = end
         return first, end, bursts
+
+    def put(
+        self, start: int, bursts: int, group: int, limit: int, beside: bool = False
+    ) -> tuple[int, int, int]:
+        """As `train`, whatever the spacing; `beside` bursts of other bank groups that are placed next."""
+        if not self.uneven:
+            return self.train(start, bursts, group, limit)
+        first, end, left = self.squeeze(start, bursts, group, limit)
+        if left:
+            # next to other data, bursts of two groups alternate: the spacing becomes whole slots
+            self.spacing = -(-self.long // self.width) * self.width if beside else self.long
+            after, stop, left = self.train(max(start, end), left, group, limit)
+            if after >= 0:
+                first, end = (after if first < 0 else first), stop
+        return first, end, left
 
     def squeeze(self, start: int, bursts: int, group: int, limit: int) -> tuple[int, int, int]:
         """As `fill`, into what is free below the horizon, in pieces if need be.

@@ -6,7 +6,7 @@ a request at a time, `burst` schedules every burst. All times at the interface a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
@@ -38,8 +38,6 @@ class Statistics:
     write_bytes: int = 0
     read_requests: int = 0
     write_requests: int = 0
-    bursts: int = 0
-    """Bursts of both directions; a request that is not burst-aligned pays whole bursts."""
     read_bursts: int = 0
     write_bursts: int = 0
     row_hits: int = 0
@@ -58,14 +56,30 @@ class Statistics:
     """At least one row of a rank open; refreshes by bank fall in here or above."""
     background_refresh_ps: int = 0
     """A rank refreshed as a whole."""
-    losses_ps: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bursts(self) -> int:
+        """Bursts of both directions; a request that is not burst-aligned pays whole bursts."""
+        return self.read_bursts + self.write_bursts
+
+    def request(self, size_bytes: int, bursts: int, write: bool) -> None:
+        """Count a request."""
+        if write:
+            self.write_bytes += size_bytes
+            self.write_requests += 1
+            self.write_bursts += bursts
+        else:
+            self.read_bytes += size_bytes
+            self.read_requests += 1
+            self.read_bursts += bursts
 
     def to_dict(self) -> dict[str, int]:
         """The counters as a flat dict."""
         return {name: getattr(self, name) for name in COUNTERS}
 
 
-COUNTERS = tuple(name for name in Statistics.__dataclass_fields__ if name != "losses_ps")
+_FIELDS = list(Statistics.__dataclass_fields__)
+COUNTERS = (*_FIELDS[:4], "bursts", *_FIELDS[4:])
 
 
 def breakdown(tck_ps: Fraction, busy: int, losses: dict[str, int], end_ps: int) -> dict[str, int]:
@@ -174,17 +188,8 @@ class _Flat:
 
     def _count(self, address: int, size_bytes: int, write: bool) -> int:
         bursts = (address + size_bytes - 1) // self.burst_bytes - address // self.burst_bytes + 1
-        counters = self._counters
-        counters.bursts += bursts
-        counters.row_hits += bursts
-        if write:
-            counters.write_bytes += size_bytes
-            counters.write_requests += 1
-            counters.write_bursts += bursts
-        else:
-            counters.read_bytes += size_bytes
-            counters.read_requests += 1
-            counters.read_bursts += bursts
+        self._counters.request(size_bytes, bursts, write)
+        self._counters.row_hits += bursts
         return bursts
 
     def statistics(self, end_ps: int) -> Statistics:

@@ -92,11 +92,13 @@ class _Queue:
 
     def room_from(self, clock: int) -> int:
         """The first time from a clock on at which a burst may enter, with no chunk waiting here."""
-        self.purge(clock)
-        bursts = self.leaving_bursts
+        leaving, bursts = self.leaving, self.leaving_bursts
+        while leaving and leaving[0][0] <= clock:
+            bursts -= heappop(leaving)[2]
+        self.leaving_bursts = bursts
         if bursts < self.size:
             return clock
-        for leaves, _, count in sorted(self.leaving):
+        for leaves, _, count in sorted(leaving):
             clock = leaves
             bursts -= count
             if bursts < self.size:
@@ -138,6 +140,8 @@ class QueueController:
         self._port: deque[tuple[Request, int, tuple[Run, ...], int]] = deque()
         """Requests with row offset, runs and clock of arrival."""
         self._port_writes = 0
+        self._reading = True
+        """All requests are reads that stand at the port, and so was the last."""
         self._head: deque[_Chunk] = deque()
         """Chunks of the request at the head of the port."""
         self._reads = _Queue(queue)
@@ -155,12 +159,16 @@ class QueueController:
         self._room_at = [0] * banks
         """When the queue of each bank takes another burst."""
         self._alike: tuple[int, ...] = ()
-        """Banks whose queues take another burst at the same time."""
+        self._alike_at = 0
+        """Banks whose queues take another burst at the same time, and that time, which is not entered."""
         self._held = [[0] * STEP for _ in range(banks)]
         """When each of its last bursts is issued."""
         self._pace = 0
         self._latency = (timing.CL + timing.nBL, timing.CWL + timing.nBL)
         self._last_issue = 0
+        self._now_ps = -1
+        self._clock = 0
+        """The present, and its clock."""
         self._now = 0
         self._active = 0
         """When the last request came."""
@@ -171,40 +179,30 @@ class QueueController:
         self._ending = 0
         """Under way with a completion to come, which is when `advance` is called again."""
         self._slot = timing.tCCD_S
-        self._wake: int | None = None
+        self.wake_ps: int | None = None
+        """When writes that are held are looked at again."""
         self._done: list[Request] = []
 
     def submit(self, now_ps: int, request: Request) -> None:
         """Queue a request."""
-        clock = self.model.clock(now_ps)
-        row, runs = self.model.take(request.address, request.size_bytes, request.write)
-        request.end_ps = 0
-        request.accepted_ps = -1
+        model = self.model
+        if now_ps != self._now_ps:
+            self._now_ps, self._clock = now_ps, model.clock(now_ps)
+        clock = self._clock
+        row, runs = model.take(request.address, request.size_bytes, request.write)
         self.waiting += 1
         if clock > self._active:
             self._active = clock
         self._port.append((request, row, runs, clock))
-        self._port_writes += request.write
+        if request.write:
+            self._port_writes += 1
+            self._reading = False
 
-    def _straight(self) -> None:
-        """Hand over what stands at the port without cutting it into chunks, as far as that is the same."""
-        port = self._port
-        while port and (self._under_way_bytes < self.window_bytes or not self._ending):
-            request, row, runs, clock = port[0]
-            request.chunks = len(runs)
-            for index, run in enumerate(runs):
-                if not self._at_once(request, run, row, clock):
-                    port[0] = request, row, runs[index:], clock
-                    self._expand()
-                    return
-            port.popleft()
-
-    def _expand(self) -> None:
-        """Cut the request at the head of the port into chunks."""
-        request, row, runs, clock = self._port.popleft()
-        self._port_writes -= request.write
-        pieces = [piece for run in runs for piece in run[1:] or run]
+    def _cut(self, request: Request, row: int, runs: tuple[Run, ...], clock: int) -> None:
+        """Cut what is left of the request at the head of the port into chunks."""
+        pieces = [piece for run in runs for piece in run.chunks]
         request.chunks = len(pieces)
+        self._reading = False
         self._head.extend(_Chunk(request, piece, row + piece.row, clock) for piece in pieces)
 
     def _at_once(self, request: Request, run: Run, row: int, clock: int) -> bool:
@@ -213,8 +211,8 @@ class QueueController:
         Then the chunks would follow each other without a gap: each enters while the one before it is
         on its way, as the port takes a burst a clock and the data bus no more.
         """
-        piece = run[0]
-        reads, room_at, banks = self._reads, self._room_at, piece.banks
+        piece, reads, model = run.whole, self._reads, self.model
+        banks, bursts = piece.banks, piece.bursts
         if clock < self._accept_at:
             clock = self._accept_at
         if reads.leaving_bursts >= reads.size:
@@ -223,35 +221,50 @@ class QueueController:
         if moves < clock:
             moves = clock
         if banks is self._alike:
-            if room_at[banks[0]] > moves:
-                moves = room_at[banks[0]]
+            first_room = self._alike_at
         else:
+            if self._alike:
+                self._enter_alike()
+            room_at = self._room_at
+            first_room = room_at[banks[0]]
             for bank in banks:
                 if room_at[bank] > moves:
                     moves = room_at[bank]
+        if first_room > moves:
+            moves = first_room
         if reads.last > moves:
             return False
         row += piece.row
-        model, bursts = self.model, piece.bursts
-        whole = len(run) == 1
-        if not whole and piece.interleaved and model.drift_apart(piece, row, False):
+        if (
+            run.parted
+            and piece.interleaved
+            and (banks is not model.open_banks or row != model.open_row)
+            and model.drift_apart(piece, row, False)
+        ):
             return False
         end = model.place(piece, row, moves, False)
         issue = model.issue
         if request.accepted_ps < 0:
-            self._accepted(request, clock)
+            request.accepted_ps = model.to_ps(clock)
         self._accept_at = clock + bursts
-        if whole:
-            pace = self._pace if moves == room_at[banks[0]] else bursts
-            reads.leaves(bursts, moves, moves + pace)
-        else:
+        if run.parted:
             # the last chunk moves when the one before it is issued
-            chunk, last = run[1].bursts, run[-1].bursts
-            issue += (bursts - last) * self._slot
-            moves = max(moves, issue - chunk * self._slot)
-            reads.leaves(last, moves, moves + (chunk - 1) * self._slot)
+            slot, chunk, last = self._slot, run.first, run.last
+            issue += (bursts - last) * slot
+            if moves < issue - chunk * slot:
+                moves = issue - chunk * slot
+            reads.leaves(last, moves, moves + (chunk - 1) * slot)
+        else:
+            pace = self._pace if moves == first_room else bursts
+            reads.leaves(bursts, moves, moves + pace)
         self._note(request, piece, issue, end)
         return True
+
+    def _enter_alike(self) -> None:
+        """Enter when the queues of banks that are alike take another burst."""
+        for bank in self._alike:
+            self._room_at[bank] = self._alike_at
+        self._alike = ()
 
     def advance(self, now_ps: int) -> list[Request]:
         """Hand over what fits in the window; returns the requests handed over whole, with `end_ps`."""
@@ -260,36 +273,60 @@ class QueueController:
             _, size, last = heappop(under_way)
             self._under_way_bytes -= size
             self._ending -= last
-        self._wake = None
+        self.wake_ps = None
         if not self.waiting or (self._ending and self._under_way_bytes >= self.window_bytes):
             return []
-        reads, writes, port, head = self._reads, self._writes, self._port, self._head
-        self._now = self.model.present = self.model.clock(now_ps)
+        port = self._port
+        if now_ps != self._now_ps:
+            self._now_ps, self._clock = now_ps, self.model.clock(now_ps)
+        self._now = self.model.present = self._clock
         while self._under_way_bytes < self.window_bytes or not self._ending:
-            if port and not (
-                head or self._port_writes or self._writing or reads.chunks or writes.chunks or self._pending
-            ):
-                self._straight()
-                if not head:
+            if port and self._reading:
+                request, row, runs, clock = port.popleft()
+                request.chunks = len(runs)
+                for index, run in enumerate(runs):
+                    if not self._at_once(request, run, row, clock):
+                        self._cut(request, row, runs[index:], clock)
+                        break
+                else:
                     if port:
                         continue
                     break
-            if port or head:
-                self._accept()
-            if writes.bursts and not self._draining and self._batch():
-                start = max(self._floor, writes.chunks[-1].entered)
-                while self._move(reads, start):
-                    pass
-                self._draining = writes.bursts - min(self._low, writes.bursts - 1)
-                self._floor = start
-            queue = writes if self._draining else reads
-            if queue.chunks and self._move(queue):
-                continue
-            if not self._pending:
+            moved = self._step()
+            self._reading = self._only_reads()
+            if not moved:
                 break
-            self._turn()
         done, self._done = self._done, []
         return done
+
+    def _step(self) -> bool:
+        """Let one chunk move, or the data bus turn; returns whether there was anything to do."""
+        reads, writes = self._reads, self._writes
+        if self._port or self._head:
+            self._accept()
+        if writes.bursts and not self._draining and self._batch():
+            start = max(self._floor, writes.chunks[-1].entered)
+            while self._move(reads, start):
+                pass
+            self._draining = writes.bursts - min(self._low, writes.bursts - 1)
+            self._floor = start
+        queue = writes if self._draining else reads
+        if queue.chunks and self._move(queue):
+            return True
+        if not self._pending:
+            return False
+        self._turn()
+        return True
+
+    def _only_reads(self) -> bool:
+        return not (
+            self._port_writes
+            or self._writing
+            or self._head
+            or self._reads.chunks
+            or self._writes.chunks
+            or self._pending
+        )
 
     def _accept(self) -> None:
         """Let chunks through the port while their queues have room."""
@@ -300,17 +337,14 @@ class QueueController:
             if queue.bursts >= queue.size:
                 return
             if not head:
-                self._expand()
+                request, row, runs, clock = self._port.popleft()
+                self._port_writes -= request.write
+                self._cut(request, row, runs, clock)
             chunk = head[0]
             self._accept_at = queue.accept(chunk, max(chunk.clock, self._accept_at))
             if chunk.request.accepted_ps < 0:
-                self._accepted(chunk.request, chunk.clock)
+                chunk.request.accepted_ps = self.model.to_ps(chunk.clock)
             head.popleft()
-
-    def _accepted(self, request: Request, clock: int) -> None:
-        """Enter when the first burst of a request comes through the port."""
-        at = self.model.to_ps(clock)
-        request.accepted_ps = at if at > request.arrival_ps else request.arrival_ps
 
     def _batch(self) -> bool:
         """Whether the writes held are to be moved; notes when to look again."""
@@ -325,7 +359,7 @@ class QueueController:
             at = max(self._last_issue, self._active) + self._patience
         if at <= self._now:
             return True
-        self._wake = at
+        self.wake_ps = self.model.to_ps(at)
         return False
 
     def _move(self, queue: _Queue, until: int = _NEVER) -> bool:
@@ -333,6 +367,7 @@ class QueueController:
 
         Returns whether one can before `until`.
         """
+        self._enter_alike()
         room_at, pending_bursts = self._room_at, self._pending_bursts
         best: _Chunk | None = None
         first = until
@@ -396,13 +431,15 @@ class QueueController:
         """Enter what was given to the model: when its last chunk is issued, when its data ends."""
         if issue > self._last_issue:
             self._last_issue = issue
-        room_at, model, bursts = self._room_at, self.model, piece.bursts
-        if bursts >= STEP * len(piece.banks):
-            self._alike = piece.banks
-            for bank in piece.banks:
-                room_at[bank] = issue
+        model, bursts = self.model, piece.bursts
+        if piece.fills:
+            if piece.banks is not self._alike:
+                self._enter_alike()
+                self._alike = piece.banks
+            self._alike_at = issue
         else:
-            self._alike = ()
+            self._enter_alike()
+            room_at = self._room_at
             for bank, _, count, _, _ in piece.shares:
                 held = self._held[bank]
                 if held[0] < room_at[bank]:
@@ -422,7 +459,3 @@ class QueueController:
             self.waiting -= 1
             self._ending += 1
             self._done.append(request)
-
-    def wake_ps(self) -> int | None:
-        """When writes that are held are looked at again."""
-        return None if self._wake is None else self.model.to_ps(self._wake)

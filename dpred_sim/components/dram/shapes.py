@@ -1,16 +1,20 @@
 """Cuts a request into pieces that lie in one row of one or more banks, and those into chunks.
 
 Only the address bits below the row decide, so the cuts of a whole request are remembered by its place
-in the block below the row bits.
+in the block below the row bits, once for all channels that are alike.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from dpred_sim.components.dram.mapping import Mapping
+from dpred_sim.components.dram.standard import Standard
 
 _REMEMBERED = 1 << 15
+_CUTTERS = 32
 _MAX_RUN = 4
 STEP = 8
 """Bursts of one bank that enter the queue at a time."""
@@ -32,8 +36,9 @@ class Share(NamedTuple):
     """Bursts of the piece that follow its last one."""
 
 
-class Piece(NamedTuple):
-    """Bursts of one request that lie in one row number of one rank."""
+@dataclass(slots=True)
+class Piece:
+    """Bursts of one request that lie in one row number of one rank. Shared by all requests of its shape."""
 
     row: int
     rank: int
@@ -43,11 +48,31 @@ class Piece(NamedTuple):
     shares: tuple[Share, ...]
     banks: tuple[int, ...]
     """Those of the shares; the same object for the same banks."""
+    group: int = field(init=False)
+    """That of the bank, -1 for several banks."""
+    fills: bool = field(init=False)
+    """There are as many bursts as enter the queues of its banks at a time."""
+
+    def __post_init__(self) -> None:
+        self.group = self.shares[0].group if len(self.shares) == 1 else -1
+        self.fills = self.bursts >= STEP * len(self.banks)
 
 
-Run = tuple[Piece, ...]
-"""Consecutive bursts of the same banks and row: the whole of it, and if that is more than enters a queue at
-a time, the chunks of it."""
+@dataclass(slots=True)
+class Run:
+    """Consecutive bursts of the same banks and row."""
+
+    whole: Piece
+    chunks: tuple[Piece, ...]
+    """What enters a queue at a time: the whole, or parts of it."""
+    parted: bool = field(init=False)
+    first: int = field(init=False)
+    """Bursts of the first chunk, which are those of all but the last."""
+    last: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parted = len(self.chunks) > 1
+        self.first, self.last = self.chunks[0].bursts, self.chunks[-1].bursts
 
 
 class Cutter:
@@ -103,13 +128,13 @@ class Cutter:
     def _runs(self, row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool) -> list[Run]:
         """One run where all chunks are of the same banks, else a run a chunk."""
         step = min(STEP * len(set(banks)), MAX_CHUNK)
-        chunks = [
+        chunks = tuple(
             self._piece(row, rank, banks[start : start + step], interleaved)
             for start in range(0, len(banks), step)
-        ]
-        if len(chunks) > 1 and all(chunk.banks is chunks[0].banks for chunk in chunks):
-            return [(self._piece(row, rank, banks, interleaved), *chunks)]
-        return [(chunk,) for chunk in chunks]
+        )
+        if all(chunk.banks is chunks[0].banks for chunk in chunks):
+            return [Run(self._piece(row, rank, banks, interleaved), chunks)]
+        return [Run(chunk, (chunk,)) for chunk in chunks]
 
     def _piece(self, row: int, rank: int, banks: list[tuple[int, int]], interleaved: bool) -> Piece:
         total = len(banks)
@@ -140,6 +165,12 @@ class Cutter:
             count[group] = count.get(group, 0) + 1
         most = max(count.values())
         return len(banks) > 1 and longest <= _MAX_RUN and (most - longest) * self._spacing < len(banks)
+
+
+@lru_cache(maxsize=_CUTTERS)
+def cutter(mapping: str | None, standard: Standard, bus_bits: int, spacing: int) -> Cutter:
+    """The cutter of a mapping (see Mapping); `spacing` as in Cutter. Raises InputError."""
+    return Cutter(Mapping(mapping, standard, bus_bits), spacing)
 
 
 def _split(banks: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dpred_sim.components.dram.activates import ActivateWindow
 from dpred_sim.components.dram.databus import DataBus
+from dpred_sim.components.dram.model import LOSSES
 
 SHORT, LONG, FAW = 4, 7, 26
 
@@ -64,7 +65,7 @@ def test_bursts_take_the_first_free_slots(
     shape: tuple[int, int], requests: list[tuple[int, int, int | None, int]], forget: int
 ) -> None:
     width, spacing = shape
-    losses = {"column_spacing": 0}
+    losses = dict.fromkeys(LOSSES, 0)
     bus, slow = DataBus(width, spacing, 2, losses), SlowBus(width, spacing)
     for start, bursts, group, limit in requests:
         placed, left = slow.place(start, bursts, group, limit)
@@ -83,5 +84,7 @@ def test_bursts_take_the_first_free_slots(
     end, horizon = bus.end, bus.horizon
     bus.retire(min(forget, horizon))
     assert bus.end == end
-    bus.restart(end)
+    bus.restart(end + 10, asked=end + 2, turned=end + 5, refreshed=end + 6)
+    assert bus.end == end + 10
     assert losses["column_spacing"] == horizon - len(slow.cells)
+    assert [losses[cause] for cause in ("idle", "turns", "refresh", "row_misses")] == [2, 3, 1, 4]

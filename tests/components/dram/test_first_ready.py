@@ -30,7 +30,7 @@ def issue(
     for now, batch in ((0, requests), (1000 * 625, later or [])):
         for address, write in batch:
             model.submit(now, Request(now, address, 64, write))
-        while (wake := model.wake_ps()) is not None:
+        while (wake := model.wake_ps) is not None:
             done += model.advance(wake)
     assert len(done) == len(requests) + len(later or [])
     return log
@@ -113,7 +113,7 @@ def test_the_queues_take_as_many_as_they_hold() -> None:
     for number in range(50):
         model.submit(0, Request(0, number * COLUMN, 64, False, number))
     done = []
-    while (wake := model.wake_ps()) is not None:
+    while (wake := model.wake_ps) is not None:
         done += model.advance(wake)
     accepted = {request.token: request.accepted_ps // 625 for request in done}
     # one a clock while there is room; three have gone when 43 have come, so that 40 are inside

@@ -39,7 +39,7 @@ def test_whole_runs_are_as_good_as_chunks(
         accesses = list(islice(pattern(name, size), 300))
         whole = bench.run(loaded, accesses, **options)
         with monkeypatch.context() as patched:
-            patched.setattr(QueueController, "_straight", QueueController._expand)
+            patched.setattr(QueueController, "_at_once", lambda *_: False)
             cut = bench.run(loaded, accesses, **options)
         assert whole.time_ps == pytest.approx(cut.time_ps, rel=0.015)
         if options:
@@ -103,10 +103,10 @@ def test_watermarks() -> None:
         if early:
             # it has come through the port a burst a clock
             assert at_once <= done[0].end_ps <= at_once + 8 * 625
-        wake = controller.wake_ps()
+        wake = controller.wake_ps
         while wake is not None and controller.waiting:
             done += controller.advance(wake)
-            wake = controller.wake_ps()
+            wake = controller.wake_ps
         assert done == requests
     for wrong in ({"window_bytes": 0}, {"write_high_bytes": 64, "write_low_bytes": 128}):
         with pytest.raises(InputError):
