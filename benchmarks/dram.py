@@ -1,11 +1,16 @@
 """Speed of the DRAM levels: megabytes of traffic a second of processor time, simulation included.
 
-Then the share of whole network runs that is spent in DRAM: own time of its modules under cProfile, and
-processor time beside the same run at the level `bandwidth`.
+Then the share of network runs that is spent in DRAM: own time of its modules and of the built-in functions
+they call, under cProfile, in a run from the workload on and in one whose values were looked at before; and
+processor time of the second beside the same at the level `bandwidth`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from cProfile import Profile
+from math import inf
+from pstats import Stats
 from random import Random
 from time import process_time
 
@@ -47,31 +52,40 @@ def run(level: str, pattern: str, size: int, count: int, mapping: str | None = N
 
 
 def share(network: str, topology: str = "dpred_stripes_ddr4") -> str:
-    from cProfile import Profile
-    from pstats import Stats
-
     import dpred_sim as dp
 
+    def whole() -> None:
+        dp.simulate(dp.load_workload(network), dp.load_topology(topology))
+
+    first = own_share(whole)
     workload, system = dp.load_workload(network), dp.load_topology(topology)
     flat = dp.load_topology(topology, set=["nodes.dram.level=bandwidth"])
     dp.simulate(workload, system)  # what is computed from the values alone is kept
-    times = []
-    for one in (system, flat):
-        runs = []
-        for _ in range(3):
+    again = own_share(lambda: dp.simulate(workload, system))
+    times = [inf, inf]
+    for _ in range(5):
+        for index, one in enumerate((system, flat)):
             start = process_time()
             dp.simulate(workload, one)
-            runs.append(process_time() - start)
-        times.append(min(runs))
-    profile = Profile()
-    profile.runcall(dp.simulate, workload, system)
-    own = [(where[0], row[2]) for where, row in Stats(profile).stats.items()]  # type: ignore[attr-defined]
-    total = sum(seconds for _, seconds in own)
-    inside = sum(seconds for file, seconds in own if "components/dram/" in file)
+            times[index] = min(times[index], process_time() - start)
     return (
-        f"{network:10} {times[0]:8.3f} s, {times[1]:.3f} s at the level bandwidth; own time of DRAM "
-        f"{100 * inside / total:.0f} %"
+        f"{network:10} {100 * first:9.0f} % {100 * again:9.0f} % {times[0]:9.3f} s {times[1]:9.3f} s "
+        f"{100 * (1 - times[1] / times[0]):9.0f} %"
     )
+
+
+def own_share(action: Callable[[], object]) -> float:
+    """Share of an action that is own time of DRAM."""
+    profile = Profile()
+    profile.runcall(action)
+    inside = total = 0.0
+    for (file, _, _), (_, _, seconds, _, callers) in Stats(profile).stats.items():  # type: ignore[attr-defined]
+        total += seconds
+        if "components/dram/" in file:
+            inside += seconds
+        elif file == "~":
+            inside += sum(row[2] for caller, row in callers.items() if "components/dram/" in caller[0])
+    return inside / total
 
 
 def main() -> None:
@@ -80,7 +94,7 @@ def main() -> None:
         for pattern in ("sequential", "random", "streams"):
             for size in (2048, 4096):
                 print(f"{level:10} {pattern:12} {size:8} {run(level, pattern, size, count):8.0f}")
-    print()
+    print(f"\n{'':10} {'first run':>11} {'again':>11} {'banked':>11} {'bandwidth':>11} {'more':>11}")
     for network in ("alexnet", "resnet50", "vgg19"):
         print(share(network))
 
