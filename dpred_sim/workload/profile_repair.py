@@ -52,6 +52,25 @@ def repaired(
     return _after(formats, steps[:high])
 
 
+def helped(
+    formats: Mapping[T, Format], steps: Sequence[Sequence[T]], change: Callable[[Mapping[T, Format]], float]
+) -> dict[T, Format]:
+    """Formats after the steps, from the first on, that each lower the change of the output.
+
+    For networks whose steps all together are not enough: beyond some step it is not the tensors that still
+    get bits that change the output, and they are no reason to store more.
+    """
+    found = dict(formats)
+    before = change(found)
+    for step in steps:
+        more = _after(found, [step])
+        now = change(more)
+        if now >= before:
+            break
+        found, before = more, now
+    return found
+
+
 def everywhere(formats: Mapping[T, Format], most: int) -> list[list[T]]:
     """Steps that raise all tensors, those at `most` bits apart."""
     room = {tensor: most - found.precision for tensor, found in formats.items()}

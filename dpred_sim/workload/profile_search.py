@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
+from statistics import median_high
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from numpy.typing import NDArray
 from dpred_sim.errors import InputError, nearest
 from dpred_sim.workload.capture import Captor, InputFile, Subject, versions
 from dpred_sim.workload.importers.onnx_model import Feeds, plain_session, run_session
+from dpred_sim.workload.importers.onnx_recurrent import GATES
 from dpred_sim.workload.importers.onnx_rounding import switches, with_rounding
 from dpred_sim.workload.inputs import Feed, read_feed
 from dpred_sim.workload.profile import Format, Profile
-from dpred_sim.workload.profile_repair import REPAIRS, everywhere, fewest, repaired
+from dpred_sim.workload.profile_repair import REPAIRS, everywhere, fewest, helped, repaired
 from dpred_sim.workload.quantised import quantise
 
 MOST = 16
@@ -47,22 +49,26 @@ def profile_model(
     joint_tolerance: float = 0.05,
     repair: str = REPAIRS[0],
     exact_shortcuts: bool = False,
+    only_helpful: bool = False,
+    least_inputs: int = LEAST_INPUTS,
     report: Report = lambda line: None,
 ) -> Profile:
     """Search the profile of a model on the subject's inputs, and measure its error on others.
 
     `held_out` are inputs that the search does not see; `report` is told what is being done. `repair` says
     where bits are added: see `profile_repair`. With `exact_shortcuts` additions read tensors as they
-    were before rounding, so that only what goes into products, pooling and the like counts. Takes
-    seconds to minutes. Raises InputError for fewer than three inputs and for whatever is wrong with
-    model or inputs.
+    were before rounding, and the output is what it was, so that only what goes into products, pooling and
+    the like counts; tensors that nothing else reads get the median of the others' precisions. With
+    `only_helpful`, where no number of bits keeps to the joint tolerance, they are added as long as each
+    lowers the change, and not up to the widest precision. Takes seconds to minutes. Raises InputError
+    for fewer than `least_inputs` inputs and for whatever is wrong with model or inputs.
     """
-    if len(subject.inputs) < LEAST_INPUTS:
+    if len(subject.inputs) < least_inputs:
         raise InputError(
             "a profile needs more calibration inputs",
             field="inputs",
             found=len(subject.inputs),
-            allowed=f"{LEAST_INPUTS} or more",
+            allowed=f"{least_inputs} or more",
         )
     if not 0 < tolerance <= joint_tolerance:
         raise InputError(
@@ -74,7 +80,7 @@ def profile_model(
         )
     network = _Network(subject, exact_shortcuts)
     unseen_feeds = [network.feed_of(item) for item in held_out]
-    formats, added = _search(network, tolerance, joint_tolerance, repair, report)
+    formats, added = _search(network, tolerance, joint_tolerance, repair, only_helpful, report)
     errors = network.errors(formats)
     unseen = [network.error_on(feed, formats) for feed in unseen_feeds]
     about = {
@@ -85,6 +91,7 @@ def profile_model(
         "joint_tolerance": joint_tolerance,
         "repair": repair,
         **({"exact_shortcuts": True} if exact_shortcuts else {}),
+        **({"only_helpful": True} if only_helpful else {}),
         "added_bits": added,
         "joint_error": max(errors),
         "calibration": _about_inputs(subject.inputs, errors),
@@ -100,7 +107,12 @@ def profile_model(
 
 
 def _search(
-    network: _Network, tolerance: float, joint_tolerance: float, repair: str, report: Report
+    network: _Network,
+    tolerance: float,
+    joint_tolerance: float,
+    repair: str,
+    only_helpful: bool,
+    report: Report,
 ) -> tuple[dict[_Tensor, Format], int]:
     """Formats within both tolerances, and how many bits the joint one took."""
     found: dict[_Tensor, Format] = {}
@@ -110,6 +122,8 @@ def _search(
         found[tensor], alone[tensor] = network.smallest(tensor, tolerance, guess)
         guess = found[tensor].precision
         report(f"{done}/{total} {tensor.kind} {tensor.names[0]}: {guess} bits")
+    if network.exact_shortcuts:
+        found |= _unseen(network, found, alone)
     least = _bits(found)
 
     def fits(tried: Formats) -> bool:
@@ -124,7 +138,18 @@ def _search(
     else:
         steps = everywhere(found, MOST)
     formats = repaired(found, steps, fits)
+    if only_helpful and max(network.errors(formats)) > joint_tolerance:
+        formats = helped(found, steps, lambda tried: max(network.errors(tried)))
     return formats, _bits(formats) - least
+
+
+def _unseen(network: _Network, found: Formats, alone: Mapping[_Tensor, float]) -> dict[_Tensor, Format]:
+    """Formats of stored tensors whose rounding changes nothing: the median of the others' precisions."""
+    stored = {tensor: fmt for tensor, fmt in found.items() if tensor.kind == "activations"}
+    unseen = [tensor for tensor, fmt in stored.items() if alone[tensor] == 0.0 and fmt.precision <= 2]
+    seen = [fmt.precision for tensor, fmt in stored.items() if tensor not in unseen]
+    median = median_high(seen or [MOST])
+    return {tensor: network.format(tensor, max(median, 1 + stored[tensor].signed)) for tensor in unseen}
 
 
 def _bits(formats: Formats) -> int:
@@ -172,7 +197,10 @@ class _Network:
         stored = [t.source for t in self.tensors if t.kind == "activations"]
         self.prefix = {source: f"rounding_{i}" for i, source in enumerate(stored)}
         returned = [p.tensor for p in plan.layers if p.name in plan.outputs]
-        self.outputs = [f"{self.prefix[name]}_out" if name in self.prefix else name for name in returned]
+        self.exact_shortcuts = exact_shortcuts
+        hidden = {node.output[0] for node in captor.folded.graph.node if node.op_type in GATES}
+        rounded = self.prefix.keys() & (hidden if exact_shortcuts else set(returned))
+        self.outputs = [f"{self.prefix[name]}_out" if name in rounded else name for name in returned]
         proto = with_rounding(captor.folded, self.prefix, list(self.constants), self.outputs, exact_shortcuts)
         self.session = plain_session(self.model.path, proto)
         self.exact = {name: value for prefix in self.prefix.values() for name, value in switches(prefix)}

@@ -77,6 +77,12 @@ def test_a_small_manifest_is_read(tmp_path: Path) -> None:
             'network = "a"\nlayers = 1\npackage = "q"',
             "unknown package 'q'",
         ),
+        ("layers = 1", 'layers = 1\ncomparison = { calibration = ["j"] }', r"models\.m: unknown input 'j'"),
+        (
+            "layers = 1",
+            'layers = 1\ncomparison = { calibration = ["i"], held_out = ["i"] }',
+            r"models\.m\.comparison: calibrated and held out: i",
+        ),
         ("layers = 1", "layers = 1\nurl = 'x'", r"models\.m\.url: Extra inputs are not permitted"),
     ],
 )

@@ -142,6 +142,46 @@ def test_exact_shortcuts_leave_what_is_added_unrounded(tmp_path: Path) -> None:
     assert exact.weights["n_c"].precision == kept.weights["n_c"].precision
 
 
+def test_what_only_additions_read_gets_the_median_and_the_output_stays_exact(tmp_path: Path) -> None:
+    from dpred_sim.workload.profile_search import profile_model
+
+    pytest.importorskip("onnxruntime")
+    model = ModelBuilder(SHAPE)
+    model.conv("x", "a", 8, 3, kernel=1)
+    model.node("Relu", ["a"], "r")
+    model.conv("r", "b", 8, 8, kernel=1)
+    model.conv("r", "shortcut", 8, 8, kernel=1)
+    model.node("Add", ["b", "shortcut"], "sum")
+    model.conv("sum", "d", 8, 8, kernel=1)
+    model.node("Relu", ["d"], "out")
+    subject = file_subject(
+        model.save(tmp_path / "net.onnx"),
+        [save_input(tmp_path / f"{i}.npy", SHAPE, seed=i) for i in range(3)],
+    )
+    found = profile_model(subject, joint_tolerance=1.0, exact_shortcuts=True)
+    bits = {name: fmt.precision for name, fmt in found.activations.items()}
+    # The second of the added convolutions stores the sum; the first is read by the addition alone.
+    assert list(bits) == ["input", "n_a", "n_b", "n_shortcut", "n_d"]
+    others = sorted(bits[name] for name in ("input", "n_a", "n_shortcut"))
+    assert others[0] > 2 and bits["n_b"] == bits["n_d"] == others[1]
+
+
+def test_fewer_inputs_and_bits_only_while_they_help(network: Network) -> None:
+    from dpred_sim.workload.profile_search import profile_model
+
+    subject = file_subject(network.path, network.inputs[:1])
+    with pytest.raises(InputError, match="allowed: 1 or more"):
+        profile_model(file_subject(network.path, []), least_inputs=1)
+    # Nothing keeps to so little: by the rule all tensors get all bits, or those that help.
+    least = {"tolerance": 1e-7, "joint_tolerance": 1e-7, "least_inputs": 1}
+    full, helpful = (profile_model(subject, only_helpful=flag, **least) for flag in (False, True))
+    assert {fmt.precision for fmt in in_order(full)} == {16} and helpful.about["only_helpful"] is True
+    assert len(helpful.about["calibration"]) == 1 and helpful.about["joint_error"] > 1e-7
+    # Where the tolerance is kept to, nothing differs.
+    same = [profile_model(subject, only_helpful=flag, least_inputs=1) for flag in (False, True)]
+    assert in_order(same[0]) == in_order(same[1])
+
+
 def test_a_profile_needs_inputs_and_sensible_tolerances(network: Network) -> None:
     from dpred_sim.workload.profile_search import profile_model
 

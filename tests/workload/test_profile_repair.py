@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpred_sim.workload.profile import Format
-from dpred_sim.workload.profile_repair import everywhere, fewest, repaired
+from dpred_sim.workload.profile_repair import everywhere, fewest, helped, repaired
 
 MOST = 16
 Formats = Mapping[str, Format]
@@ -103,6 +103,19 @@ def test_both_keep_to_the_limit_or_give_everything(network: Network) -> None:
         assert all(found[n].precision >= f.precision for n, f in network.least.items())
         if network.error(found) > network.limit:
             assert {f.precision for f in found.values()} == {MOST}
+
+
+@given(networks, st.lists(st.floats(0.01, 1.0), min_size=MOST + 1, max_size=MOST + 1))
+def test_bits_are_added_as_long_as_each_helps(network: Network, changes: list[float]) -> None:
+    steps = everywhere(network.least, MOST)
+    lowest = min(f.precision for f in network.least.values())
+
+    def taken(formats: Mapping[str, Format]) -> int:
+        return min(f.precision for f in formats.values()) - lowest
+
+    count = taken(helped(network.least, steps, lambda formats: changes[taken(formats)]))
+    assert 0 <= count <= len(steps) and all(changes[i + 1] < changes[i] for i in range(count))
+    assert count == len(steps) or changes[count + 1] >= changes[count]
 
 
 def test_fewest_stores_less_where_a_small_tensor_makes_the_error() -> None:

@@ -81,13 +81,28 @@ class InputEntry(_Entry):
     cut: dict[str, list[int] | float | int] = {}
 
 
+class ComparisonEntry(_Entry):
+    """Inputs of the profile that is made as an independent measurement makes its own: as many as there."""
+
+    calibration: Annotated[tuple[str, ...], Field(min_length=1)]
+    held_out: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _held_out_are_unseen(self) -> Self:
+        both = sorted(set(self.calibration) & set(self.held_out))
+        if both:
+            raise ValueError(f"calibrated and held out: {', '.join(both)}")
+        return self
+
+
 class ModelEntry(_Entry):
     """A trained network.
 
     `build` names the network that is made of weights without a graph (loaders torch-legacy and npz).
     `preprocessing` says how an input becomes what the network reads; see `inputs`. `inputs` are what a
     run sees (the first) and what ranges are over; `calibration` and `held_out` made the profile, whose
-    roundings together may change the output by `joint_tolerance`.
+    roundings together may change the output by `joint_tolerance`. `comparison` is for a second profile, that
+    compares the network with an independent measurement of it.
     """
 
     network: str
@@ -104,6 +119,7 @@ class ModelEntry(_Entry):
     calibration: Annotated[tuple[str, ...], Field(min_length=3)]
     held_out: tuple[str, ...] = ()
     joint_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    comparison: ComparisonEntry | None = None
 
     @property
     def size(self) -> int:
@@ -132,7 +148,9 @@ class Manifest(_Entry):
         for name, model in self.models.items():
             if model.package not in self.packages:
                 raise ValueError(f"models.{name}: unknown package {model.package!r}")
-            for wanted in model.all_inputs:
+            compared = model.comparison
+            more = () if compared is None else (*compared.calibration, *compared.held_out)
+            for wanted in (*model.all_inputs, *more):
                 if wanted not in self.inputs:
                     raise ValueError(f"models.{name}: unknown input {wanted!r}")
         return self

@@ -20,6 +20,9 @@ from dpred_sim.workload.workload import Workload
 TOLERANCE = 0.01
 """Change of the output by one tensor that a profile allows, if nothing else is said."""
 
+JOINT = 0.05
+"""The same by all together, where profiles are compared with those of others."""
+
 
 def profile_path(name: str, tolerance: float = TOLERANCE, repair: str = REPAIRS[0]) -> Path:
     """Where the committed profile of a model lies, or one made with another tolerance or repair."""
@@ -29,6 +32,11 @@ def profile_path(name: str, tolerance: float = TOLERANCE, repair: str = REPAIRS[
     ]
     file = f"profile{''.join(parts)}.json"
     return ready_made("workloads") / "data" / name / file
+
+
+def comparison_path(name: str) -> Path:
+    """Where the profile lies that compares a model with an independent measurement of it."""
+    return profile_path(name).with_name("profile-comparison.json")
 
 
 def subject(name: str, inputs: Sequence[str | Path] | None = None) -> Subject:
@@ -58,19 +66,19 @@ def trained_values(
     bits: int,
     quantise: str = "profiled",
     inputs: Sequence[str | Path] = (),
-    tolerance: float = TOLERANCE,
-    repair: str = REPAIRS[0],
+    profile: Path | None = None,
 ) -> Values:
-    """A trained network in a format, with its committed profile (that of `tolerance` and `repair`).
+    """A trained network in a format, with its committed profile, or that in the file `profile`.
 
     It runs on its own inputs, or on `inputs`: names of the manifest, or a user's files. Raises
-    InputError for an unknown rule, and a profile that is missing or belongs to another model.
+    InputError for an unknown model or rule, and a profile that is missing or belongs to another model.
     """
     check_rule(quantise)
     entry = shipped().model(name)
     found = subject(name, inputs or None)
-    path = profile_path(name, tolerance, repair)
-    profile = _profile(path, found) if quantise.partition(",")[0].strip() == "profiled" else None
+    path = profile or profile_path(name)
+    rule, comma, options = quantise.partition(",")
+    used = _profile(path, found) if rule.strip() == "profiled" else None
     about: dict[str, Any] = {
         "model": f"{entry.network}; weights: {entry.weights_licence}",
         "model_sha256": found.model_sha256,
@@ -79,12 +87,15 @@ def trained_values(
         "quantise": quantise,
     }
     how = f"{bits} bits, {quantise.replace('_', ' ')}"
-    if profile is not None:
-        about["profile"] = profile_about(path, profile)
-        changed, count = profile.about["joint_error"], len(profile.about["calibration"])
+    if used is not None:
+        about["profile"] = profile_about(path, used)
+    if used is not None and profile is not None:
+        how = f"{bits} bits, {'precisions' if bits == 16 else 'ranges'} of {path.name}{comma}{options}"
+    elif used is not None:
+        changed, count = used.about["joint_error"], len(used.about["calibration"])
         how += f" (output changed by {changed:.1%} at most on {count} inputs)" if bits == 16 else " ranges"
     source = f"trained {entry.network} on {found.inputs[0].name}; {how}"
-    return Values(found, bits, quantise, profile, source, about)
+    return Values(found, bits, quantise, used, source, about)
 
 
 def trained_workload(
@@ -93,16 +104,13 @@ def trained_workload(
     bits: int,
     quantise: str = "profiled",
     inputs: Sequence[str | Path] = (),
-    tolerance: float = TOLERANCE,
-    repair: str = REPAIRS[0],
+    profile: Path | None = None,
 ) -> Workload:
     """The workload of a trained network; see `trained_values`.
 
     Raises Unavailable when its files are neither in the cache nor to be had; MissingExtra.
     """
-    values = trained_values(
-        name, bits=bits, quantise=quantise, inputs=inputs, tolerance=tolerance, repair=repair
-    )
+    values = trained_values(name, bits=bits, quantise=quantise, inputs=inputs, profile=profile)
     return real_workload(values)
 
 
@@ -127,6 +135,31 @@ def make_profile(
         tolerance=tolerance,
         joint_tolerance=entry.joint_tolerance * tolerance / TOLERANCE,
         repair=repair,
+        report=report,
+    )
+
+
+def make_comparison(name: str, report: Callable[[str], None] = print) -> Profile:
+    """Search the profile that compares a model with an independent measurement of it, by the rule of that.
+
+    1 % by one tensor and 5 % by all together for every model, the manifest's `comparison` inputs, and exact
+    shortcuts. Raises InputError for a model without such inputs.
+    """
+    from dpred_sim.workload.profile_search import profile_model
+
+    manifest = shipped()
+    entry = manifest.model(name).comparison
+    if entry is None:
+        allowed = [one for one in manifest.names if manifest.models[one].comparison]
+        raise InputError("nothing to compare the model with", found=name, allowed=allowed)
+    return profile_model(
+        subject(name, entry.calibration),
+        held_out=[manifest_input(manifest, name, item) for item in entry.held_out],
+        tolerance=TOLERANCE,
+        joint_tolerance=JOINT,
+        exact_shortcuts=True,
+        only_helpful=True,
+        least_inputs=1,
         report=report,
     )
 
