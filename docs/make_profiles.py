@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from time import monotonic
 
+from dpred_sim.errors import InputError
 from dpred_sim.workload.profile import Profile, write_profile
 from dpred_sim.workload.profile_repair import REPAIRS
 from dpred_sim.workload.trained.manifest import shipped
@@ -54,7 +55,10 @@ def main() -> None:
         parser.error("--comparison has its own tolerance and repair")
     for name in given.names or [n for n in models if not given.comparison or models[n].comparison]:
         start = monotonic()
-        found = made(name, given)
+        try:
+            found = made(name, given)
+        except InputError as error:
+            parser.error(str(error))
         took, changed = monotonic() - start, found.about["joint_error"]
         print(f"{name}: {took:.0f} s, output changed by {changed:.2%}", flush=True)
 
