@@ -386,8 +386,8 @@ Made by `python docs/make_networks.py`, which fetches all trained networks, with
 * **Trained** networks have their own weights, and the activations of real photos, speech and text.
   `dpred-sim models list` names packages and licences. At 16 bits every tensor has the precision of a
   committed profile: the fewest bits that change the output by 1 % at most, one tensor at a time, and by 5 %
-  all together (`resemblyzer` and `wakeword` 10 %), on 3 to 5 inputs. That stands in for a profile on
-  labelled data. At 8 bits every tensor fills one scale.
+  all together, on 3 to 5 inputs (`resemblyzer` by 8 %, as its mel bands at 16 bits alone do up to 6 %).
+  That stands in for a profile on labelled data. At 8 bits every tensor fills one scale.
 * **SYNTHETIC** values are drawn at published precisions. They show shapes at work, and confirm no ratio.
 * `plain`, `zeros` and `auto` are modes of the codec `dpred`: a width a group, the same with a flag a value
   for zeros, and the smaller of both (a tensor's weights at once, activations group by group). *A precision
@@ -421,8 +421,8 @@ agree within 0.1 points. It does not count the projected inputs of recurrences, 
   of its list, `astronaut`, `coffee`, `chelsea`; of pieces, lines, speech and text the first of the network's;
 * 1 % by one tensor, of what layers with products read: shortcuts and the output stay exact, and tensors that
   only additions read get the median precision;
-* 5 % by all together, by a bit more everywhere. Where 16 bits do not get there (`resemblyzer`, whose mel
-  bands change the output by up to 6.4 % alone at 16 bits), as long as each bit lowers the change: one.
+* 5 % by all together, by a bit more everywhere. No number of bits gets `resemblyzer` there; both profiles
+  here have as many as help, which is one, and where it was stopped there is not on record.
 
 They are for this comparison alone. Shipped profiles see three inputs or more and round what a run stores,
 shortcuts and outputs included. `changed` and `unseen` are the change of the output with the profiles by that
@@ -485,9 +485,9 @@ the search did not see as well. Total traffic (16 bits, `auto`) and changes as a
 """
 
 UNREACHED = """
-Where 16 bits of a single tensor already change the output too much, a tolerance is *not reached*, and
-everything has 16 bits. Ranges are those of the calibration inputs: one photo that `mobilenet_v2` has not seen
-gives outputs beyond theirs, which saturate.
+Where 16 bits of a single tensor already change the output too much, a tolerance is *not reached*: that tensor
+has 16 bits, and all have as many more as lower the change. Ranges are those of the calibration inputs: one
+photo that `mobilenet_v2` has not seen gives outputs beyond theirs, which saturate.
 
 """
 

@@ -151,6 +151,7 @@ def _text(found: Profile, place: Path) -> str:
     lines.append(
         f"output       changed by {about['joint_error']:.1%} at most on {len(about['calibration'])} "
         f"calibration inputs, {about['added_bits']} bit(s) added to keep to {about['joint_tolerance']:.1%}"
+        + (", which no number of bits does" if about["joint_error"] > about["joint_tolerance"] else "")
     )
     if about["held_out"]:
         lines.append(

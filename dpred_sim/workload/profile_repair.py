@@ -4,7 +4,7 @@ A repair is a list of steps, each of them a bit more for some tensors, and as fe
 first on, as make all together fit. `everywhere` raises all tensors in every step: coarse, but there is one
 number to be found, so it holds on inputs that the search did not see. `fewest` raises one tensor a step, the
 one whose bit takes the most error away for the bits that it adds to the stored values: less to store, and
-less room for other inputs.
+less room for other inputs. Where all steps together are not enough, `helped` takes those that help.
 
 To go on and take single bits back as long as everything fits saves a point or two more, but what that finds
 are roundings that happen to cancel on the calibration inputs: on others the change is two or three times as

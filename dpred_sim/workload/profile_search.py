@@ -49,7 +49,6 @@ def profile_model(
     joint_tolerance: float = 0.05,
     repair: str = REPAIRS[0],
     exact_shortcuts: bool = False,
-    only_helpful: bool = False,
     least_inputs: int = LEAST_INPUTS,
     report: Report = lambda line: None,
 ) -> Profile:
@@ -58,10 +57,10 @@ def profile_model(
     `held_out` are inputs that the search does not see; `report` is told what is being done. `repair` says
     where bits are added: see `profile_repair`. With `exact_shortcuts` additions read tensors as they
     were before rounding, and the output is what it was, so that only what goes into products, pooling and
-    the like counts; tensors that nothing else reads get the median of the others' precisions. With
-    `only_helpful`, where no number of bits keeps to the joint tolerance, they are added as long as each
-    lowers the change, and not up to the widest precision. Takes seconds to minutes. Raises InputError
-    for fewer than `least_inputs` inputs and for whatever is wrong with model or inputs.
+    the like counts; tensors that nothing else reads get the median of the others' precisions. Where no
+    number of bits keeps to the joint tolerance, all tensors get more as long as each bit lowers the change.
+    Takes seconds to minutes. Raises InputError for fewer than `least_inputs` inputs and for whatever is
+    wrong with model or inputs.
     """
     if len(subject.inputs) < least_inputs:
         raise InputError(
@@ -80,18 +79,18 @@ def profile_model(
         )
     network = _Network(subject, exact_shortcuts)
     unseen_feeds = [network.feed_of(item) for item in held_out]
-    formats, added = _search(network, tolerance, joint_tolerance, repair, only_helpful, report)
+    formats, added = _search(network, tolerance, joint_tolerance, repair, report)
     errors = network.errors(formats)
     unseen = [network.error_on(feed, formats) for feed in unseen_feeds]
     about = {
         "rule": "smallest precision with a relative L2 change of the output before softmax of at most "
         "`tolerance`, one tensor at a time, on every calibration input; then more bits (`added_bits` in "
-        "all), by the rule `repair`, until all together change it by `joint_tolerance` at most",
+        "all), by the rule `repair`, until all together change it by `joint_tolerance` at most; "
+        "where no number of bits gets there, everywhere, as long as each bit lowers the change",
         "tolerance": tolerance,
         "joint_tolerance": joint_tolerance,
         "repair": repair,
         **({"exact_shortcuts": True} if exact_shortcuts else {}),
-        **({"only_helpful": True} if only_helpful else {}),
         "added_bits": added,
         "joint_error": max(errors),
         "calibration": _about_inputs(subject.inputs, errors),
@@ -111,7 +110,6 @@ def _search(
     tolerance: float,
     joint_tolerance: float,
     repair: str,
-    only_helpful: bool,
     report: Report,
 ) -> tuple[dict[_Tensor, Format], int]:
     """Formats within both tolerances, and how many bits the joint one took."""
@@ -138,8 +136,9 @@ def _search(
     else:
         steps = everywhere(found, MOST)
     formats = repaired(found, steps, fits)
-    if only_helpful and max(network.errors(formats)) > joint_tolerance:
-        formats = helped(found, steps, lambda tried: max(network.errors(tried)))
+    if max(network.errors(formats)) > joint_tolerance:
+        formats = helped(found, everywhere(found, MOST), lambda tried: max(network.errors(tried)))
+        report(f"no number of bits keeps to {joint_tolerance:.1%}: as many as help, {_bits(formats) - least}")
     return formats, _bits(formats) - least
 
 

@@ -166,20 +166,27 @@ def test_what_only_additions_read_gets_the_median_and_the_output_stays_exact(tmp
     assert others[0] > 2 and bits["n_b"] == bits["n_d"] == others[1]
 
 
-def test_fewer_inputs_and_bits_only_while_they_help(network: Network) -> None:
+def test_fewer_inputs_where_the_caller_says_so(network: Network) -> None:
     from dpred_sim.workload.profile_search import profile_model
 
-    subject = file_subject(network.path, network.inputs[:1])
     with pytest.raises(InputError, match="allowed: 1 or more"):
         profile_model(file_subject(network.path, []), least_inputs=1)
-    # Nothing keeps to so little: by the rule all tensors get all bits, or those that help.
-    least = {"tolerance": 1e-7, "joint_tolerance": 1e-7, "least_inputs": 1}
-    full, helpful = (profile_model(subject, only_helpful=flag, **least) for flag in (False, True))
-    assert {fmt.precision for fmt in in_order(full)} == {16} and helpful.about["only_helpful"] is True
-    assert len(helpful.about["calibration"]) == 1 and helpful.about["joint_error"] > 1e-7
-    # Where the tolerance is kept to, nothing differs.
-    same = [profile_model(subject, only_helpful=flag, least_inputs=1) for flag in (False, True)]
-    assert in_order(same[0]) == in_order(same[1])
+    found = profile_model(file_subject(network.path, network.inputs[:1]), least_inputs=1)
+    assert len(found.about["calibration"]) == 1
+
+
+def test_bits_that_do_not_help_are_not_added(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dpred_sim.workload import profile_search
+
+    # With 8 bits at most nothing gets near 1 %, as one tensor needs more; the others' bits are no help.
+    monkeypatch.setattr(profile_search, "MOST", 8)
+    said: list[str] = []
+    found = profile_search.profile_model(
+        file_subject(network.path, network.inputs), joint_tolerance=0.01, report=said.append
+    )
+    assert found.about["joint_error"] > 0.01 and found.about["added_bits"] == 0
+    assert min(fmt.precision for fmt in in_order(found)) < 8
+    assert said[-1] == "no number of bits keeps to 1.0%: as many as help, 0"
 
 
 def test_a_profile_needs_inputs_and_sensible_tolerances(network: Network) -> None:

@@ -50,7 +50,14 @@ def make_networks() -> Any:
 @pytest.mark.network
 @pytest.mark.parametrize(
     ("name", "bits"),
-    [("resnet50_thin", 8), ("silero_vad", 16), ("minilm", 16), ("mobilenet_v2", 16), ("svtr", 16)],
+    [
+        ("resnet50_thin", 8),
+        ("silero_vad", 16),
+        ("minilm", 16),
+        ("mobilenet_v2", 16),
+        ("svtr", 16),
+        ("resemblyzer", 16),
+    ],
 )
 def test_totals_are_those_of_the_separate_program(name: str, bits: int) -> None:
     pytest.importorskip("onnxruntime")

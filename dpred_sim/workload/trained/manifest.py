@@ -100,9 +100,8 @@ class ModelEntry(_Entry):
 
     `build` names the network that is made of weights without a graph (loaders torch-legacy and npz).
     `preprocessing` says how an input becomes what the network reads; see `inputs`. `inputs` are what a
-    run sees (the first) and what ranges are over; `calibration` and `held_out` made the profile, whose
-    roundings together may change the output by `joint_tolerance`. `comparison` is for a second profile, that
-    compares the network with an independent measurement of it.
+    run sees (the first) and what ranges are over; `calibration` and `held_out` made the profile.
+    `comparison` is for a second profile, that compares the network with an independent measurement of it.
     """
 
     network: str
@@ -118,7 +117,6 @@ class ModelEntry(_Entry):
     inputs: Annotated[tuple[str, ...], Field(min_length=1)]
     calibration: Annotated[tuple[str, ...], Field(min_length=3)]
     held_out: tuple[str, ...] = ()
-    joint_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
     comparison: ComparisonEntry | None = None
 
     @property

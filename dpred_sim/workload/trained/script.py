@@ -21,7 +21,7 @@ TOLERANCE = 0.01
 """Change of the output by one tensor that a profile allows, if nothing else is said."""
 
 JOINT = 0.05
-"""The same by all together, where profiles are compared with those of others."""
+"""The same by all together."""
 
 
 def profile_path(name: str, tolerance: float = TOLERANCE, repair: str = REPAIRS[0]) -> Path:
@@ -122,8 +122,7 @@ def make_profile(
 ) -> Profile:
     """Search the profile of a model on its calibration inputs: seconds to many minutes.
 
-    `tolerance` is the change of the output by one tensor. What all together may change is the manifest's,
-    and grows with it.
+    `tolerance` is the change of the output by one tensor; what all together may change grows with it.
     """
     from dpred_sim.workload.profile_search import profile_model
 
@@ -133,7 +132,7 @@ def make_profile(
         subject(name, entry.calibration),
         held_out=[manifest_input(manifest, name, item) for item in entry.held_out],
         tolerance=tolerance,
-        joint_tolerance=entry.joint_tolerance * tolerance / TOLERANCE,
+        joint_tolerance=JOINT * tolerance / TOLERANCE,
         repair=repair,
         report=report,
     )
@@ -158,7 +157,6 @@ def make_comparison(name: str, report: Callable[[str], None] = print) -> Profile
         tolerance=TOLERANCE,
         joint_tolerance=JOINT,
         exact_shortcuts=True,
-        only_helpful=True,
         least_inputs=1,
         report=report,
     )
