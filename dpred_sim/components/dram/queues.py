@@ -202,7 +202,6 @@ class QueueController:
         """Cut what is left of the request at the head of the port into chunks."""
         pieces = [piece for run in runs for piece in run.chunks]
         request.chunks = len(pieces)
-        self._reading = False
         self._head.extend(_Chunk(request, piece, row + piece.row, clock) for piece in pieces)
 
     def _at_once(self, request: Request, run: Run, row: int, clock: int) -> bool:

@@ -9,24 +9,28 @@ from dpred_sim.components.dram.activates import ActivateWindow
 from dpred_sim.components.dram.databus import DataBus
 from dpred_sim.components.dram.model import LOSSES
 
-SHORT, LONG, FAW = 4, 7, 26
+WINDOWS = [(4, 7, 26), (4, 11, 20)]
+"""Between activates of two bank groups, of one, and of any five; also of one with another between."""
 
 
-def allowed(times: list[tuple[int, int]], time: int, group: int) -> bool:
+def allowed(rules: tuple[int, int, int], times: list[tuple[int, int]], time: int, group: int) -> bool:
+    short, long, faw = rules
     for other, its_group in times:
-        if abs(other - time) < (LONG if its_group == group else SHORT):
+        if abs(other - time) < (long if its_group == group else short):
             return False
     every = sorted([*(one for one, _ in times), time])
-    return all(later - first >= FAW for first, later in zip(every, every[4:], strict=False))
+    return all(later - first >= faw for first, later in zip(every, every[4:], strict=False))
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3)), max_size=14))
-def test_activates_take_the_first_time_that_keeps_the_window(calls: list[tuple[int, int]]) -> None:
-    window = ActivateWindow(SHORT, LONG, FAW)
+@given(st.sampled_from(WINDOWS), st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3)), max_size=14))
+def test_activates_take_the_first_time_that_keeps_the_window(
+    rules: tuple[int, int, int], calls: list[tuple[int, int]]
+) -> None:
+    window = ActivateWindow(*rules)
     times: list[tuple[int, int]] = []
     for ready, group in calls:
-        expected = next(time for time in range(ready, 10_000) if allowed(times, time, group))
+        expected = next(time for time in range(ready, 10_000) if allowed(rules, times, time, group))
         assert window.place(group, ready) == expected
         times.append((expected, group))
 

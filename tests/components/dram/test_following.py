@@ -13,13 +13,13 @@ from dpred_sim.components.dram.model import make_model
 from dpred_sim.components.dram.standard import load_standard
 
 
-def outcome(standard: str, seed: int) -> list[object]:
+def outcome(standard: str, mapping: str | None, seed: int) -> list[object]:
     """Ends, counters and losses of a few streams and jumps, some of it late, some of it at once."""
     random = Random(seed)
-    model = make_model(load_standard(standard))
+    model = make_model(load_standard(standard), mapping=mapping)
     controller = make_controller(model)
     places = [random.randrange(1 << 28) // 64 * 64 for _ in range(random.choice([1, 2, 3]))]
-    size, writes = random.choice([256, 1024, 2048, 4096, 5000]), random.choice([0, 0, 0.3])
+    size, writes = random.choice([100, 256, 1024, 2048, 4096, 5000]), random.choice([0, 0, 0.3])
     done: list[Request] = []
     ends: list[int] = []
     now = time = 0
@@ -37,8 +37,13 @@ def outcome(standard: str, seed: int) -> list[object]:
     return [[request.end_ps for request in done], model.statistics(end), model.breakdown(end)]
 
 
-@pytest.mark.parametrize("standard", ["DDR4-3200", "LPDDR4-3200", "HBM2"])
-def test_following_is_what_the_general_search_finds(standard: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = [outcome(standard, seed) for seed in range(40)]
+@pytest.mark.parametrize(
+    ("standard", "mapping"),
+    [("DDR4-3200", None), ("LPDDR4-3200", None), ("HBM2", None), ("LPDDR5-6400", "ro ra bg ba co")],
+)
+def test_following_is_what_the_general_search_finds(
+    standard: str, mapping: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = [outcome(standard, mapping, seed) for seed in range(40)]
     monkeypatch.setattr(BankedModel, "place", BankedModel.search)
-    assert quick == [outcome(standard, seed) for seed in range(40)]
+    assert quick == [outcome(standard, mapping, seed) for seed in range(40)]
