@@ -79,8 +79,7 @@ def profile_model(
         )
     network = _Network(subject, exact_shortcuts)
     unseen_feeds = [network.feed_of(item) for item in held_out]
-    formats, added = _search(network, tolerance, joint_tolerance, repair, report)
-    errors = network.errors(formats)
+    formats, added, errors = _search(network, tolerance, joint_tolerance, repair, report)
     unseen = [network.error_on(feed, formats) for feed in unseen_feeds]
     about = {
         "rule": "smallest precision with a relative L2 change of the output before softmax of at most "
@@ -106,13 +105,9 @@ def profile_model(
 
 
 def _search(
-    network: _Network,
-    tolerance: float,
-    joint_tolerance: float,
-    repair: str,
-    report: Report,
-) -> tuple[dict[_Tensor, Format], int]:
-    """Formats within both tolerances, and how many bits the joint one took."""
+    network: _Network, tolerance: float, joint_tolerance: float, repair: str, report: Report
+) -> tuple[dict[_Tensor, Format], int, list[float]]:
+    """Formats within both tolerances, how many bits the joint one took, and the change on each input."""
     found: dict[_Tensor, Format] = {}
     alone: dict[_Tensor, float] = {}
     guess, total = GUESS, len(network.tensors)
@@ -136,10 +131,12 @@ def _search(
     else:
         steps = everywhere(found, MOST)
     formats = repaired(found, steps, fits)
-    if max(network.errors(formats)) > joint_tolerance:
+    errors = network.errors(formats)
+    if max(errors) > joint_tolerance:
         formats = helped(found, everywhere(found, MOST), lambda tried: max(network.errors(tried)))
+        errors = network.errors(formats)
         report(f"no number of bits keeps to {joint_tolerance:.1%}: as many as help, {_bits(formats) - least}")
-    return formats, _bits(formats) - least
+    return formats, _bits(formats) - least, errors
 
 
 def _unseen(network: _Network, found: Formats, alone: Mapping[_Tensor, float]) -> dict[_Tensor, Format]:
