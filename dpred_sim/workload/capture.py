@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from dpred_sim.cache import SCHEMA, cache_folder
 from dpred_sim.errors import InputError
 from dpred_sim.workload.images import Preprocessing
-from dpred_sim.workload.importers.onnx_branches import take_branches
-from dpred_sim.workload.importers.onnx_model import Model, Runner, fold, import_onnx, read_model, sha256_file
-from dpred_sim.workload.importers.onnx_quantised import Native, in_real_numbers
+from dpred_sim.workload.importers.onnx_model import Model, Runner, import_onnx, read_model, sha256_file
+from dpred_sim.workload.importers.onnx_prepare import Prepared, prepare, size_named
+from dpred_sim.workload.importers.onnx_quantised import Native
 from dpred_sim.workload.inputs import Feed, InputSpec, read_feed
 from dpred_sim.workload.record import DAMAGED, Record, open_record, write_record
 
 if TYPE_CHECKING:
     from dpred_sim.workload.importers.onnx_plan import Planned, Weights
 
-CAPTURE = 3
+CAPTURE = 4
 """Part of every key: raise it when layers or values of a capture change their meaning."""
 
 
@@ -189,9 +189,13 @@ class Captor:
         from dpred_sim.workload.importers.onnx_layers import plan_layers
 
         self.subject = subject
-        self.model, self.folded, self.feeds, natives = folded_model(subject)
-        self.graph = Graph(self.model, self.folded, self.feeds[0])
-        self.plan = plan_layers(self.graph, subject.renames, natives)
+        self.model = read_model(subject.model())
+        self.feeds = read_inputs(self.model.specs, subject)
+        with size_named(self.model, self.feeds[0], subject.inputs[0].name):
+            prepared = folded_model(self.model, self.feeds[0])
+            self.folded, self.count = prepared.folded, prepared.count
+            self.graph = Graph(self.model, self.folded, self.feeds[0])
+        self.plan = plan_layers(self.graph, subject.renames, prepared.natives)
 
     @cached_property
     def runner(self) -> Runner:
@@ -211,6 +215,15 @@ class Captor:
         constant = {name: values for name in left if (values := graph.constant(name)) is not None}
         fed = {name: array for name, array in feed.items() if name in graph.inputs}
         found = dict(zip(left, self.runner.run(list(left), {**constant, **fed}), strict=True))
+        for name, array in found.items():
+            if array.shape != graph.shape(name):
+                raise InputError(
+                    "the inputs give tensors of different sizes: give inputs that find as much, or one alone",
+                    file=self.model.path,
+                    field=f"tensor {name!r}",
+                    found=array.shape,
+                    allowed=graph.shape(name),
+                )
         for layer in layers:
             values = layer.arrange(*(found[name] for name in layer.sources))
             left.subtract(layer.sources)
@@ -224,8 +237,12 @@ class Captor:
         return ((layer.name, layer.weights) for layer in self.plan.layers if layer.weights is not None)
 
     def describe(self, ranges: Ranges) -> dict[str, Any]:
-        """The description of a capture with these ranges of tensors and weights, JSON-ready."""
+        """The description of a capture with these ranges of tensors and weights, JSON-ready.
+
+        Raises InputError where the layers have other products than the model.
+        """
         layers = self.plan.layers
+        self.count.check(self.plan, ranges.shapes)
         activations = {
             x.name: _about(x.shape, *ranges.activations[x.name], x.native) for x in layers if x.is_stored
         }
@@ -289,7 +306,9 @@ def _make(subject: Subject) -> tuple[dict[str, Any], dict[str, NDArray[np.float3
 
 
 def read_inputs(specs: Sequence[InputSpec], subject: Subject) -> list[Feed]:
-    """All inputs of a subject as the model reads them; they must have one shape."""
+    """All inputs of a subject as the model reads them, one at least; they must have one shape."""
+    if not subject.inputs:
+        raise InputError("real values need an input: give --input FILE", file=subject.model())
     feeds = [read_feed(specs, item.path(), subject.preprocessing) for item in subject.inputs]
     for item, feed in zip(subject.inputs, feeds, strict=True):
         for name, array in feed.items():
@@ -312,21 +331,15 @@ def read_inputs(specs: Sequence[InputSpec], subject: Subject) -> list[Feed]:
     return feeds
 
 
-def folded_model(subject: Subject) -> tuple[Model, Any, list[Feed], dict[str, Native]]:
-    """The model, the folded model for the shape of the inputs, the inputs, and the model's 8-bit formats."""
-    model = read_model(subject.model())
-    if not subject.inputs:
-        raise InputError("real values need an input: give --input FILE", file=model.path)
-    feeds = read_inputs(model.specs, subject)
+def folded_model(model: Model, feed: Feed) -> Prepared:
+    """The folded graph of a model for inputs as in `feed`. Raises InputError."""
     try:
-        take_branches(model.path, model.proto, feeds[0])
-        natives = in_real_numbers(model.path, model.proto)
+        return prepare(model, feed, lambda: read_model(model.path))
     except (ValueError, KeyError, IndexError, StopIteration) as error:
         # onnxruntime checks graphs when it folds them; what comes before meets damaged ones unchecked.
         raise InputError(
             f"not an ONNX model, or a damaged one: {type(error).__name__} in its graph", file=model.path
         ) from error
-    return model, fold(model, feeds[0]), feeds, natives
 
 
 def versions() -> dict[str, str]:

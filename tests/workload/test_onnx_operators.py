@@ -560,24 +560,28 @@ def test_a_branch_that_the_input_decides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("kind", "domain", "said"),
     [
-        (("Loop", ["n", "", "x"]), "loop unrolled"),
-        (("Einsum", ["x", "x"]), "MatMul"),
-        (("Mystery", ["x"]), "replace it"),
+        ("DeformConv", "", "separate models"),
+        ("STFT", "", "Fourier basis"),
+        ("Mystery", "", "replace it"),
+        ("Mystery", "my.own", "at most ORT_ENABLE_BASIC"),
+        ("Conv", "my.own", "at most ORT_ENABLE_BASIC"),
+        ("TreeEnsembleRegressor", "ai.onnx.ml", "export the neural network alone"),
     ],
 )
-def test_what_cannot_be_carried_is_named_with_what_to_do(tmp_path: Path, node: Any, said: str) -> None:
-    from dpred_sim.workload.importers.onnx_graph import Graph
-    from dpred_sim.workload.importers.onnx_model import Model
-
-    kind, operands = node
-    made = onnx.helper.make_node(kind, operands, ["y"], name="odd")
-    graph = onnx.helper.make_graph([made], "g", [], [])
+def test_what_cannot_be_carried_is_named_with_what_to_do(
+    tmp_path: Path, kind: str, domain: str, said: str
+) -> None:
+    builder = ModelBuilder((1, 4))
+    builder.node(
+        "MatMul", [plain(builder, "x", "a", kind, 4, 4, domain=domain), builder.random("w", 4, 3)], "y"
+    )
+    path = builder.save(tmp_path / "m.onnx")
     with pytest.raises(InputError) as caught:
-        Graph(Model(tmp_path / "m.onnx", None, (), ()), onnx.helper.make_model(graph), {})
+        loaded(path, save_input(tmp_path / "x.npy", (1, 4)))
     text = str(caught.value)
-    assert "node 'odd'" in text and kind in text and said in text
+    assert "node 'n_a'" in text and kind in text and said in text and "docs/importer.md" in text
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])

@@ -19,7 +19,8 @@ class OnnxImporter(Importer):
     a sound, token ids or arrays (`dpred_sim.workload.inputs`). How photo and sound become arrays is told
     by `NAME.preprocessing.json` beside the model `NAME.onnx` (`dpred_sim.workload.images.Preprocessing`;
     RGB from 0 to 1 without it), the precision of each tensor by `NAME.profile.json`
-    (`dpred_sim.workload.profile`; full range without it).
+    (`dpred_sim.workload.profile`). Without it 16-bit values are profiled on their own inputs where these
+    are three or more, and else take the full range.
 
     docs/importer.md says what becomes of each operator.
     """
@@ -35,8 +36,10 @@ class OnnxImporter(Importer):
         # Not at the top: the importers are scanned whenever any workload is loaded.
         from dpred_sim.workload.capture import file_subject
         from dpred_sim.workload.images import preprocessing_beside
-        from dpred_sim.workload.profile import SUFFIX, beside, format_about
-        from dpred_sim.workload.quantised import Values, check_rule, real_workload
+        from dpred_sim.workload.profile import MOST_BITS, SUFFIX, beside, format_about
+        from dpred_sim.workload.profile_cached import profile_of
+        from dpred_sim.workload.quantised import RULES, Values, check_rule, real_workload
+        from dpred_sim.workload.rules import parse_rule
 
         check_rule(quantise)
         if not inputs:
@@ -53,7 +56,10 @@ class OnnxImporter(Importer):
             "preprocessing": subject.preprocessing.to_dict(),
         }
         missing = path.with_suffix(SUFFIX).name
-        profile, how = format_about(beside(path), subject.model_sha256, bits, quantise, missing, about)
+        place = beside(path)
+        if place is None and bits == MOST_BITS and parse_rule(quantise, RULES, bits).name == "profiled":
+            place = profile_of(subject)
+        profile, how = format_about(place, subject.model_sha256, bits, quantise, missing, about)
         ranges = "" if len(inputs) == 1 else f" (ranges over {len(inputs)} inputs)"
         source = f"{path.name} on {subject.inputs[0].name}{ranges}; {how}"
         return real_workload(Values(subject, bits, quantise, profile, source, about))

@@ -139,6 +139,16 @@ class Phases:
     shape: tuple[int, int, int]
     positions: Positions
 
+    @property
+    def windows(self) -> Windows:
+        """Windows of the plain convolution."""
+        _, *kernel, _ = self.weights.shape
+        return Windows(tuple(kernel), (1, 1), (1, 1), self.padding[:2], self.padding[2:])
+
+    def settings(self, groups: int) -> dict[str, Any]:
+        """Settings of the plain convolution."""
+        return conv_settings(self.windows, groups)
+
 
 def phases(weights: NDArray[np.float32], over: Windows, groups: int, size: Sizes, out: Sizes) -> Phases:
     """The phases of a transposed convolution with `weights` (C, K / groups, ky, kx) on (H, W) = `size`.

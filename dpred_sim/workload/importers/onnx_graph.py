@@ -1,7 +1,8 @@
 """The folded graph of an ONNX model: operators, tensors, shapes, and what is data and what is not.
 
-Three kinds of tensors: constants; *control*, which shapes, constants and whole numbers that are fed
-(token ids, masks) decide and no accelerator stores; and data, everything else.
+Three kinds of tensors: constants; *control*, shapes, indices and masks that whole numbers which are fed
+(token ids) decide and no accelerator stores; and data, everything else. What is made of fed whole numbers
+and then multiplied or moved as a value is data that is in memory at the start.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from dpred_sim.workload.importers.onnx_ops import (
     CLASSIFIERS,
     CONTROL,
     DYNAMIC,
+    LAYERS,
     SUPPORTED,
     VIEWS,
-    advice,
+    is_known,
+    operator,
+    unsupported,
+    values_of,
 )
 from dpred_sim.workload.importers.onnx_recurrent import expand_recurrent
-
-STANDARD = ("", "ai.onnx", "com.microsoft")
-"""Domains whose operators are known by their name."""
 
 
 class Graph:
@@ -37,7 +39,7 @@ class Graph:
     def __init__(self, model: Model, proto: Any, feed: Feeds) -> None:
         onnx, _ = import_onnx()
         self.path: Path = model.path
-        expand_recurrent(self.path, proto)
+        self._origins = expand_recurrent(self.path, proto)
         self.nodes = list(proto.graph.node)
         self.outputs = [value.name for value in proto.graph.output]
         self.initialisers = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -45,8 +47,8 @@ class Graph:
         self._attribute_value: Callable[[Any], Any] = onnx.helper.get_attribute_value
         self._to_array: Callable[[Any], NDArray[Any]] = onnx.numpy_helper.to_array
         for node in self.nodes:
-            if node.domain not in STANDARD or node.op_type not in SUPPORTED:
-                self.unsupported(node)
+            if not is_known(node, SUPPORTED):
+                unsupported(self.path, node)
         self.readers: dict[str, list[int]] = {}
         self.makers: dict[str, Any] = {}
         for i, node in enumerate(self.nodes):
@@ -58,19 +60,24 @@ class Graph:
         self.inputs = list(fed)
         self.control: set[str] = set()
         self.given: list[str] = []
-        """Data that is in memory at the start: what the model is fed with, and rows that ids choose."""
+        """Data that is in memory at the start: what the model is fed with, what is made of fed whole numbers
+        without products, and rows that ids choose."""
         self._sort_out({spec.name: spec.is_whole and len(spec.shape) < 4 for spec in model.specs})
         made = [name for node in self.nodes for name in node.output if name]
         control = [name for name in made if name in self.control]
         runner = Runner(self.path, proto, control, made)
         self._shapes = {**runner.shapes(fed), **{name: value.shape for name, value in fed.items()}}
         self._known = {**fed, **dict(zip(control, runner.run(control, fed), strict=True))}
+        empty = self._leave_out_empty(made)
+        if empty:
+            values = Runner(self.path, proto, empty).run(empty, fed)
+            self._known.update(zip(empty, values, strict=True))
         self.constants = set(self.initialisers) | self.control | {""}
 
     def _sort_out(self, is_control: Mapping[str, bool]) -> None:
         """Tell control from data."""
         self.control = {name for name in self.inputs if is_control[name]}
-        self.given = [name for name in self.inputs if name not in self.control and name in self.readers]
+        given = {name for name in self.inputs if name not in self.control and name in self.readers}
         for node in self.nodes:
             read = [name for name in node.input if name and name not in self.initialisers]
             made = [name for name in node.output if name]
@@ -78,9 +85,30 @@ class Graph:
                 # The scale and zero point of a tensor that is quantised as it comes.
                 self.control.update(made[1:])
             elif self._looks_up(node):
-                self.given.append(made[0])
-            elif node.op_type in CONTROL or all(name in self.control for name in read):
+                given.add(made[0])
+            elif node.op_type in CONTROL or (
+                node.op_type not in LAYERS and all(name in self.control for name in read)
+            ):
                 self.control.update(made)
+            else:
+                # What is multiplied or moved as a value is data, whatever it was made of.
+                given.update(name for name in values_of(node) if name in self.control)
+        self.control -= given
+        made = [name for node in self.nodes for name in node.output]
+        self.given = [name for name in (*self.inputs, *made) if name in given]
+
+    def _leave_out_empty(self, made: Sequence[str]) -> list[str]:
+        """Enter in control what has no values for this input, and what is made of such tensors alone."""
+        before = set(self.control)
+        self.control |= {name for name in (*self.inputs, *made) if 0 in self._shapes[name]}
+        if self.control == before:
+            return []
+        for node in self.nodes:
+            read = [name for name in node.input if name and name not in self.initialisers]
+            if read and all(name in self.control for name in read) and node.op_type not in LAYERS:
+                self.control.update(name for name in node.output if name and name not in self.given)
+        self.given = [name for name in self.given if name not in self.control]
+        return [name for name in made if name in self.control and name not in before]
 
     def _looks_up(self, node: Any) -> bool:
         """Whether the node takes rows of a constant table that fed ids choose: an embedding."""
@@ -88,6 +116,11 @@ class Graph:
             return False
         table = self.initialisers[node.input[0]]
         return len(table.dims) == 2 and table.data_type == 1 and node.input[1] in self.control
+
+    def origin(self, node: Any) -> str:
+        """The name of the node of the file that a node was made of."""
+        name = _name(node).removesuffix("/MatMulAddFusion")
+        return self._origins.get(name, name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
@@ -149,23 +182,8 @@ class Graph:
 
     def refuse(self, node: Any, reason: str) -> NoReturn:
         """Raise InputError that names file, node and operator."""
-        raise InputError(reason, file=self.path, field=f"node {_name(node)!r}", found=_operator(node))
-
-    def unsupported(self, node: Any) -> NoReturn:
-        """Raise InputError for an operator that is not known, with what to do about it."""
-        raise InputError(
-            f"unsupported operator: {advice(node.op_type, node.domain)}",
-            file=self.path,
-            field=f"node {_name(node)!r}",
-            found=_operator(node),
-            allowed="the operators in docs/importer.md",
-        )
+        raise InputError(reason, file=self.path, field=f"node {_name(node)!r}", found=operator(node))
 
 
 def _name(node: Any) -> str:
     return str(node.name or node.output[0])
-
-
-def _operator(node: Any) -> str:
-    domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
-    return f"{domain}{node.op_type}"

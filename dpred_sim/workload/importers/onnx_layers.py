@@ -23,7 +23,7 @@ from dpred_sim.workload.importers.onnx_geometry import (
 )
 from dpred_sim.workload.importers.onnx_graph import Graph
 from dpred_sim.workload.importers.onnx_movement import Movement
-from dpred_sim.workload.importers.onnx_ops import CLASSIFIERS, DYNAMIC, POOLS
+from dpred_sim.workload.importers.onnx_ops import CLASSIFIERS, DYNAMIC, LAYERS, POOLS
 from dpred_sim.workload.importers.onnx_plan import Derived, Plan, Planned, Renames
 from dpred_sim.workload.importers.onnx_quantised import Native
 from dpred_sim.workload.importers.onnx_recurrent import (
@@ -53,11 +53,20 @@ class _Planner(Movement):
         graph = self.graph
         for index, name in enumerate(graph.given):
             self._given(name, INPUT if index == 0 else None)
+        origins: dict[str, str] = {}
         for node in graph.nodes:
             if not all(name in self.done for name in node.output if name):
+                first = len(self.planned)
                 self._layer(node)
-        if not any(layer.weights for layer in self.planned):
-            raise InputError("the model has no convolution and no fully connected layer", file=graph.path)
+                origin = graph.origin(node)
+                origins.update((layer.name, origin) for layer in self.planned[first:])
+        if not any(layer.settings.get("kind") in COMPUTE for layer in self.planned):
+            raise InputError(
+                "the model has no operator with products that its input takes part in",
+                file=graph.path,
+                found=sorted({node.op_type for node in graph.nodes}) or "constants alone",
+                allowed=sorted(LAYERS),
+            )
         found = [self.values[name].stored.name for name in graph.outputs if name in self.values]
         if not found:
             raise InputError(
@@ -67,7 +76,7 @@ class _Planner(Movement):
         found = [part for name in found for part in self.joins.get(name, (name,))]
         # The last state of a recurrence belongs to all of them.
         owners = [name if name in known else name.rsplit(".h[", 1)[0] for name in found]
-        return Plan(self.planned, list(dict.fromkeys(owners)))
+        return Plan(self.planned, list(dict.fromkeys(owners)), origins)
 
     def _layer(self, node: Any) -> None:
         kind, operands = node.op_type, self.graph.variables(node)
@@ -117,8 +126,8 @@ class _Planner(Movement):
         graph = self.graph
         shape, out = graph.shape(node.input[0]), graph.shape(node.output[0])
         weights = self._weights(node, node.input[1])
-        if len(shape) not in (3, 4) or (shape[0] > 1 and len(shape) == 4):
-            self._refuse(node, "only transposed convolutions of one input over one or two axes are modelled")
+        if len(shape) not in (3, 4):
+            self._refuse(node, "only transposed convolutions over one or two axes are modelled")
         groups = graph.attributes(node).get("group", 1)
         over = _transposed_windows(graph, node, weights.shape[2:], shape[2:], out[2:])
         size = shape[2:]
@@ -127,27 +136,33 @@ class _Planner(Movement):
             one = {key: (fill, *getattr(over, key)) for key, fill in _ONE_ROW.items()}
             over = type(over)(**one)
             size, out = (shape[0], *size), (1, out[1], out[0], out[2])
-        reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape), True)
 
         def made_of(values: NDArray[np.float32]) -> Phases:
             return phases(values if values.ndim == 4 else values[:, :, None], over, groups, size, out)
 
         made = made_of(weights)
-        positions = made.positions
+        positions, stored, settings = made.positions, made.shape, made.settings(groups)
         if len(shape) == 3:
             positions = positions[0].transpose(1, 0, 2)
-        tail = self.fusion.tail(node.output[0], positions, made.shape, add=False, pool=False)
-        settings = {
-            "kind": "conv",
-            "operator": "ConvTranspose",
-            "reads": reads,
-            "stride": (1, 1),
-            "padding": made.padding,
-            "dilation": (1, 1),
-            "groups": groups,
-        }
-        held = self._made(node, node.input[1], lambda values: made_of(values).weights)
-        self._store(self._name(node), tail, settings, held)
+        if len(shape) == 4 and shape[0] > 1:
+            # As for a plain convolution of several images: windows of the rows become channels.
+            index, unfolded_shape = unfolded(shape, made.windows, groups)
+            reads = self._laid_out(node, node.input[0], index, unfolded_shape)
+            settings = _along_the_last(settings)
+            positions = np.concatenate([positions + n * prod(stored) for n in range(shape[0])])
+            stored = (shape[0] * stored[0], *stored[1:])
+        else:
+            reads = self._laid_out(node, node.input[0], _channels_last_index(shape), image_of(shape), True)
+
+        def make(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            found = made_of(values).weights
+            if len(shape) == 3 or shape[0] == 1:
+                return found
+            return unfolded_weights(found.transpose(0, 3, 1, 2))
+
+        tail = self.fusion.tail(node.output[0], positions, stored, add=False, pool=False)
+        settings = {"kind": "conv", "operator": "ConvTranspose", "reads": reads, **settings}
+        self._store(self._name(node), tail, settings, self._made(node, node.input[1], make))
 
     def _linear(self, node: Any) -> None:
         graph = self.graph
@@ -155,14 +170,19 @@ class _Planner(Movement):
         across = node.input[0] in graph.constants
         source, constant = (node.input[1], node.input[0]) if across else (node.input[0], node.input[1])
         weights = self._weights(node, constant)
-        if weights.ndim != 2:
-            if weights.ndim == 1:
-                self._refuse(node, "a product with a constant vector is not modelled: make it a matrix")
+        if weights.ndim > 2:
             self._product(node)
             return
+        if weights.ndim == 1:
+            # A vector is a matrix of one column, or of one row.
+            weights = weights[None] if across else weights[:, None]
+        form = weights.shape
         turned_a, turned_b = bool(attributes.get("transA", 0)), bool(attributes.get("transB", 0))
         index = in_order(prod(graph.shape(source))).reshape(graph.shape(source))
         flat_out = in_order(prod(graph.shape(node.output[0]))).reshape(graph.shape(node.output[0]))
+        turns_out = across and min(index.ndim, len(graph.shape(constant))) > 1
+        if index.ndim == 1:
+            index = index[:, None] if across else index[None]
         if across:
             # W x is the transposed of x' W': rows of the layer are the columns of x.
             turned = turned_a
@@ -176,11 +196,12 @@ class _Planner(Movement):
 
         def make(weights: NDArray[np.float32]) -> NDArray[np.float32]:
             values = np.empty((filters, inputs), dtype=np.float32)
-            values[:, order] = weights.T if turned else weights
+            matrix = weights.reshape(form)
+            values[:, order] = matrix.T if turned else matrix
             return values if factor == 1 else values * np.float32(factor)
 
         rows = index.size // inputs
-        if across:
+        if turns_out:
             other = (*flat_out.shape[:-2], flat_out.shape[-1], flat_out.shape[-2])
             flat_out = in_order(flat_out.size).reshape(other).swapaxes(-1, -2)
         tail = self.fusion.tail(node.output[0], flat_out, (rows, filters), add=True, pool=False)
@@ -215,9 +236,12 @@ class _Planner(Movement):
         )
         first = first.swapaxes(-1, -2) if attributes.get("transA", 0) else first
         second = second.swapaxes(-1, -2) if attributes.get("transB", 0) else second
-        out = graph.shape(node.output[0])
-        if min(first.ndim, second.ndim) < 2:
-            self._refuse(node, "a product with a vector is not modelled: make it a matrix")
+        out = made = graph.shape(node.output[0])
+        # A vector is a matrix of one row, or of one column, and its axis is missing in the result.
+        if second.ndim == 1:
+            second, out = second[:, None], (*out, 1)
+        if first.ndim == 1:
+            first, out = first[None], (*out[:-1], 1, out[-1])
         first = np.broadcast_to(first, (*out[:-2], *first.shape[-2:]))
         second = np.broadcast_to(second, (*out[:-2], *second.shape[-2:]))
         groups, rows, depth, columns = prod(out[:-2]), first.shape[-2], first.shape[-1], out[-1]
@@ -229,7 +253,7 @@ class _Planner(Movement):
         stored = (depth, groups * columns) if transposed else (columns, groups * depth)
         other = self._laid_out(node, node.input[1], order, stored)
         flat = in_order(rows * groups * columns).reshape(rows, groups, columns)
-        positions = flat.transpose(1, 0, 2).reshape(out)
+        positions = flat.transpose(1, 0, 2).reshape(made)
         shape = (rows, groups * columns)
         tail = self.fusion.tail(node.output[0], positions, shape, add=True, pool=False)
         settings = {
@@ -326,6 +350,9 @@ def _kernels(weights: NDArray[np.float32]) -> NDArray[np.float32]:
         weights = weights.reshape(*weights.shape[:2], 1, weights.shape[-1])
     return np.ascontiguousarray(weights.transpose(0, 2, 3, 1))
 
+
+COMPUTE = ("conv", "linear", "matmul", "recurrence")
+"""Kinds of layers with products."""
 
 _ONE_ROW = {"kernel": 1, "stride": 1, "dilation": 1, "before": 0, "after": 0}
 

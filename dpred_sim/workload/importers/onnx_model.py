@@ -23,6 +23,9 @@ FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 WHOLE = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
 """Other element types that a model may read."""
 
+KINDS = frozenset({("Cast", "to"), ("EyeLike", "dtype"), ("SequenceEmpty", "dtype")})
+"""Attributes that hold an element type, with their operators."""
+
 OLDEST_OPSET = 7
 """Older opsets have other attributes for broadcasting and batch norm."""
 
@@ -33,6 +36,10 @@ LARGEST = 1 << 31
 """Bytes that a model has not: protobuf counts them with 31 bits."""
 
 Feeds = Mapping[str, NDArray[Any]]
+
+
+class RefusedByRuntime(InputError):
+    """onnxruntime does not load a model, or does not run it on the given input."""
 
 
 def import_onnx() -> tuple[Any, Any]:
@@ -84,7 +91,7 @@ def read_model(path: Path) -> Model:
             allowed=f"{OLDEST_OPSET} or newer (onnx.version_converter raises it)",
         )
     # protobuf gives bytes where a name is not UTF-8.
-    for node in _all_nodes(proto.graph):
+    for node in all_nodes(proto.graph):
         if not all(isinstance(text, str) for text in (node.name, node.op_type, *node.input, *node.output)):
             raise InputError("not an ONNX model, or a damaged one: a name is not UTF-8", file=path)
     _forbid_sparse(path, proto)
@@ -115,7 +122,7 @@ def _forbid_sparse(path: Path, proto: Any) -> None:
 
 def _external_files(onnx: Any, path: Path, proto: Any) -> tuple[str, ...]:
     """Names of the files that hold external data; each must lie in the model's folder, really."""
-    attributes = [attribute for node in _all_nodes(proto.graph) for attribute in node.attribute]
+    attributes = [attribute for node in all_nodes(proto.graph) for attribute in node.attribute]
     tensors = [*proto.graph.initializer, *(a.t for a in attributes if a.HasField("t"))]
     external = [t for t in tensors if onnx.external_data_helper.uses_external_data(t)]
     files = sorted({entry.value for t in external for entry in t.external_data if entry.key == "location"})
@@ -150,13 +157,13 @@ def _check_extent(path: Path, tensor: str, entry: Mapping[str, str], size: int) 
         )
 
 
-def _all_nodes(graph: Any) -> Iterator[Any]:
+def all_nodes(graph: Any) -> Iterator[Any]:
     """The nodes of a graph and of the graphs inside it."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _all_nodes(inner)
+                yield from all_nodes(inner)
 
 
 def _input_spec(onnx: Any, path: Path, value: Any) -> InputSpec:
@@ -185,18 +192,18 @@ def _input_spec(onnx: Any, path: Path, value: Any) -> InputSpec:
 
 def _in_single_precision(onnx: Any, proto: Any) -> None:
     """Make all floating point of a model float32: not every operator is there in half and double."""
-    graph = proto.graph
-    attributes = [attribute for node in graph.node for attribute in node.attribute]
-    constants = [a.t for a in attributes if a.type == onnx.AttributeProto.TENSOR]
-    for tensor in [*graph.initializer, *constants]:
+    nodes = [*all_nodes(proto.graph), *(node for part in proto.functions for node in all_nodes(part))]
+    attributes = [(node, attribute) for node in nodes for attribute in node.attribute]
+    graphs = [proto.graph, *(a.g for _, a in attributes if a.HasField("g"))]
+    constants = [a.t for _, a in attributes if a.type == onnx.AttributeProto.TENSOR]
+    for tensor in [*(t for graph in graphs for t in graph.initializer), *constants]:
         if tensor.data_type in FLOATS and tensor.data_type != onnx.TensorProto.FLOAT:
             array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in FLOATS:
-                attribute.i = onnx.TensorProto.FLOAT
-    for value in [*graph.input, *graph.output]:
+    for node, attribute in attributes:
+        if (node.op_type, attribute.name) in KINDS and attribute.i in FLOATS:
+            attribute.i = onnx.TensorProto.FLOAT
+    for value in (value for graph in graphs for value in [*graph.input, *graph.output]):
         if value.type.tensor_type.elem_type in FLOATS:
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
@@ -313,7 +320,9 @@ def run_session(
         fed = {name: array for name, array in feed.items() if inputs is None or name in inputs}
         found = dict(zip(wanted, session.run(wanted, fed), strict=True)) if wanted else {}
     except Exception as error:
-        raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}", file=path) from error
+        raise RefusedByRuntime(
+            f"onnxruntime cannot run the model: {_first_line(error)}", file=path
+        ) from error
     return [feed[name] if name in feed else found[name] for name in outputs]
 
 
@@ -337,7 +346,7 @@ def _write(path: Path, proto: Any, file: Path) -> None:
     """
     try:
         with file.open("wb") as stream:
-            stream.write(_without_constants(proto).SerializeToString())
+            stream.write(without_constants(proto).SerializeToString())
             for tensor in proto.graph.initializer:
                 part = type(proto)()
                 part.graph.initializer.append(tensor)
@@ -354,7 +363,7 @@ def _write(path: Path, proto: Any, file: Path) -> None:
         )
 
 
-def _without_constants(proto: Any) -> Any:
+def without_constants(proto: Any) -> Any:
     """A copy of a model without its initialisers."""
     copy = type(proto)()
     for source, target in ((proto, copy), (proto.graph, copy.graph)):
@@ -395,7 +404,9 @@ def _session(path: Path, file: Path, level: Any, save_to: Path | None) -> Any:
             enable_fallback=0,
         )
     except Exception as error:
-        raise InputError(f"onnxruntime cannot load the model: {_first_line(error)}", file=path) from error
+        raise RefusedByRuntime(
+            f"onnxruntime cannot load the model: {_first_line(error)}", file=path
+        ) from error
 
 
 def _trim() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -93,13 +93,51 @@ class Planned:
 class Plan:
     """The network's input and its layers in execution order.
 
-    `outputs` names the stored tensors that the network returns, those before a final softmax.
+    `outputs` names the stored tensors that the network returns, those before a final softmax; `origins`
+    the node of the file that each layer is of.
     """
 
     layers: list[Planned]
     outputs: list[str]
+    origins: Mapping[str, str]
 
     @property
     def stored(self) -> list[Planned]:
         """Those layers that have values of their own."""
         return [layer for layer in self.layers if layer.is_stored]
+
+
+def planned_macs(plan: Plan, weights: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, int]]:
+    """Operator and multiply-accumulates of what each node with products became, by the node's name.
+
+    `weights` are the shapes of the layers' weights.
+    """
+    shapes = {layer.name: layer.shape for layer in plan.layers}
+    found: dict[str, tuple[str, int]] = {}
+    for layer in plan.layers:
+        macs = _macs(layer, shapes, weights.get(layer.name, ()))
+        if macs:
+            name = plan.origins.get(layer.name, layer.name)
+            found[name] = (str(layer.settings["operator"]), found.get(name, ("", 0))[1] + macs)
+    return found
+
+
+def _macs(layer: Planned, shapes: Mapping[str, tuple[int, ...]], weights: tuple[int, ...]) -> int:
+    settings, kind = layer.settings, layer.settings.get("kind")
+    if kind in ("recurrence", "reset"):
+        # Once a step.
+        return layer.shape[0] * prod(weights)
+    if kind not in ("conv", "linear", "matmul"):
+        return 0
+    reads = settings["reads"]
+    # One state of a recurrence is a row of all of them.
+    shape = shapes[reads] if reads in shapes else (1, *shapes[reads.rsplit(".h[", 1)[0]][1:])
+    if kind == "matmul":
+        return prod(layer.shape) * (shape[-1] // int(settings["groups"]))
+    if kind == "linear":
+        return prod(shape) // weights[1] * prod(weights)
+    (top, left, bottom, right), positions = settings["padding"], 1
+    for axis, around in enumerate((top + bottom, left + right)):
+        span = (weights[1 + axis] - 1) * settings["dilation"][axis] + 1
+        positions *= (shape[axis] + around - span) // settings["stride"][axis] + 1
+    return positions * prod(weights)

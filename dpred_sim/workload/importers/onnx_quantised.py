@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_model import import_onnx
+from dpred_sim.workload.importers.onnx_model import FLOATS, import_onnx
 
 MOVING = frozenset(
     {
@@ -69,6 +69,8 @@ class _Rewriting:
         self.natives: dict[str, Native] = {}
         self.real: dict[str, str] = {}
         """Tensors of real values, by the name of the quantised one."""
+        self.sums: set[str] = set()
+        """Sums of integer products: whole numbers in the file, real ones here."""
         self.formats: dict[str, tuple[str, str]] = {}
         """Names of scale and zero point of quantised tensors."""
         self.quantised = {
@@ -94,8 +96,11 @@ class _Rewriting:
             return {}
         for node in list(self.graph.node):
             rewrite = self.quantised.get(node.op_type)
-            if rewrite is not None:
+            if rewrite is not None and node.input[0] not in self.sums:
                 rewrite(node)
+                continue
+            if any(name in self.sums for name in node.input):
+                self._of_sums(node)
                 continue
             moved = [name for name in node.input if name in self.real]
             if moved and node.op_type in MOVING:
@@ -115,9 +120,9 @@ class _Rewriting:
     def _outputs(self) -> None:
         """Quantised outputs of the network are given as what they stand for."""
         for value in self.graph.output:
-            if value.name in self.real:
+            if value.name in self.real or value.name in self.sums:
                 made = self.onnx.helper.make_tensor_value_info(
-                    self.real[value.name], self.onnx.TensorProto.FLOAT, None
+                    self.real.get(value.name, value.name), self.onnx.TensorProto.FLOAT, None
                 )
                 value.CopyFrom(made)
 
@@ -302,13 +307,44 @@ class _Rewriting:
                     made = f"{made}.difference"
                 operands.append(made)
             self._add(node, operands, node.output, kind)
-            for later in self.graph.node:
-                # What was a sum of integers is one of real numbers already.
-                if later.op_type == "Cast" and later.input[0] == node.output[0]:
-                    later.op_type = "Identity"
-                    del later.attribute[:]
+            self.sums.update(node.output)
 
         return rewrite
+
+    def _of_sums(self, node: Any) -> None:
+        """An operator that reads sums of integers, which are real numbers here."""
+        kind = node.op_type
+        if kind == "Cast":
+            to = next(item.i for item in node.attribute if item.name == "to")
+            if to in FLOATS:
+                self._node("Identity", [node.input[0]], node.output[0], node.name)
+            else:
+                self.nodes.append(node)
+            return
+        if kind == "DequantizeLinear" and self._value(node, node.input[1], "the scale").size == 1:
+            self._node("Mul", node.input[:2], node.output[0], node.name)
+            return
+        if kind not in MOVING and kind not in ("Add", "Max", "Min", "Mul", "Neg", "Relu", "Sub"):
+            raise InputError(
+                "an operator on sums of an integer product that is not modelled: Cast them to float before",
+                file=self.path,
+                field=f"node {node.name or node.output[0]!r}",
+                found=kind,
+            )
+        operands = list(node.input)
+        # Further operands of what moves values are shapes and indices.
+        for index, name in enumerate(operands):
+            if name not in self.sums and (kind not in MOVING or kind == "Concat"):
+                operands[index] = self._as_real(node, name)
+        self._add(node, operands, node.output)
+        self.sums.update(node.output)
+
+    def _as_real(self, node: Any, name: str) -> str:
+        """A whole number beside such sums, a bias for one, as a real one."""
+        made = f"{name}.as_real"
+        if name in self.constants:
+            return self._constant(made, self._value(node, name, "an operand").astype(np.float32))
+        return self._node("Cast", [name], f"{made}.{len(self.nodes)}", "", to=1)
 
     def _whole(self, node: Any, name: str, zero: str, kind: str) -> str:
         made = f"{name}{REAL}"

@@ -18,16 +18,18 @@ ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], 
 Constants = dict[str, NDArray[Any]]
 
 
-def expand_recurrent(path: Path, proto: Any) -> None:
+def expand_recurrent(path: Path, proto: Any) -> dict[str, str]:
     """Put the input projection of every recurrence before it, as a MatMul and an Add of their own.
 
     The node stays as it is and gives the hidden states; rows of the projection are by unit, all gates of
-    a unit side by side. A node with two directions becomes one for each, and a Concat. Raises InputError
-    for what is not modelled, such as other activations.
+    a unit side by side. A node with two directions becomes one for each, and a Concat. Returns the names
+    of the nodes in the file by those of the nodes made of them. Raises InputError for what is not
+    modelled, such as other activations.
     """
     onnx, _ = import_onnx()
+    origins: dict[str, str] = {}
     if not any(node.op_type in GATES for node in proto.graph.node):
-        return
+        return origins
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     nodes: list[Any] = []
     for node in proto.graph.node:
@@ -39,9 +41,11 @@ def expand_recurrent(path: Path, proto: Any) -> None:
             if one.op_type not in GATES:
                 nodes.append(one)
                 continue
+            origins[recurrent_name(one)] = recurrent_name(node)
             if not one.output[0]:
                 one.output[0] = f"{recurrent_name(one)}.states"
             for name, first, last in _projections(one):
+                origins[name] = recurrent_name(node)
                 weights, bias = _projection(one, constants, first, last)
                 for key, values in ((f"{name}.weights", weights), (f"{name}.bias", bias)):
                     proto.graph.initializer.append(onnx.numpy_helper.from_array(values, key))
@@ -52,6 +56,7 @@ def expand_recurrent(path: Path, proto: Any) -> None:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del proto.graph.node[:]
     proto.graph.node.extend(copies)
+    return origins
 
 
 def recurrent_name(node: Any) -> str:
