@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dpred_sim.workload.capture import Subject
     from dpred_sim.workload.images import Preprocessing
     from dpred_sim.workload.profile import Profile
@@ -69,6 +66,7 @@ def profile(
     from dpred_sim.errors import InputError
     from dpred_sim.workload.capture import file_inputs
     from dpred_sim.workload.profile import write_profile
+    from dpred_sim.workload.profile_cached import progress
     from dpred_sim.workload.profile_search import profile_model
 
     check_files("--held-out", held_out or [])
@@ -76,6 +74,7 @@ def profile(
     place = out or place
     if place.exists() and not force:
         raise InputError("the profile exists", file=place, allowed="another --out, or --force")
+    report, close = progress()
     found = profile_model(
         subject,
         held_out=file_inputs(held_out or []),
@@ -83,10 +82,9 @@ def profile(
         joint_tolerance=joint,
         repair=repair,
         exact_shortcuts=exact_shortcuts,
-        report=_progress(),
+        report=report,
     )
-    if sys.stderr is not None and sys.stderr.isatty():
-        print("\r\x1b[2K", end="", file=sys.stderr)
+    close()
     try:
         write_profile(place, found)
     except OSError as error:
@@ -121,24 +119,6 @@ def _subject(
     settings: Preprocessing
     settings = preprocessing_beside(source) if preprocess is None else read_preprocessing(preprocess)
     return file_subject(source, inputs, settings), source.with_suffix(SUFFIX)
-
-
-def _progress() -> Callable[[str], None]:
-    """Progress on stderr: one line that is written over on a terminal, else every tenth line."""
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    lines = 0
-
-    def report(line: str) -> None:
-        nonlocal lines
-        lines += 1
-        if sys.stderr is None:
-            return
-        if terminal:
-            print(f"\r\x1b[2K{line[:78]}", end="", file=sys.stderr, flush=True)
-        elif lines % 10 == 1 or line.startswith("all together"):
-            print(line, file=sys.stderr, flush=True)
-
-    return report
 
 
 def _text(found: Profile, place: Path) -> str:

@@ -349,7 +349,13 @@ def _next_command(request: Request, result: RunResult) -> str:
 
     from dpred_sim.locate import ready_made_names
     from dpred_sim.observe.tables import limits_by_cycles
+    from dpred_sim.workload.profile import UNPROFILED
 
+    if UNPROFILED in result.provenance.get("notes", ()):
+        # A profile needs three inputs.
+        more = [f"INPUT{i}" for i in range(len(request.inputs) + 1, 4)] if request.inputs else []
+        words = [word for path in (*request.inputs, *more) for word in ("--input", path)]
+        return shlex.join(["dpred-sim", "profile", request.workload, *words])
     known = ready_made_names("topologies", ".yaml")
     baseline = baseline_for(request.topology, known)
     if request.baseline is None and baseline is not None:

@@ -9,10 +9,13 @@ from dpred_sim.units import format_time
 
 
 def sentences(result: RunResult, comparison: Comparison | None = None) -> list[str]:
-    """Three sentences: how fast, what share of the bytes, what limits how many layers."""
+    """Three sentences: how fast, what share of the bytes, what limits how many layers; then the workload's
+    notes.
+    """
+    notes = result.provenance.get("notes", ())
     if comparison is None:
-        return [_speed_alone(result), _bytes_alone(result), _limits(result)]
-    return [_speed_against(comparison), _bytes_against(comparison), _limits(result)]
+        return [_speed_alone(result), _bytes_alone(result), _limits(result), *notes]
+    return [_speed_against(comparison), _bytes_against(comparison), _limits(result), *notes]
 
 
 def closing(

@@ -203,6 +203,18 @@ def load_sound(path: Path, spec: InputSpec, preprocessing: Preprocessing) -> NDA
             )
         every = preprocessing.hop or frame
         return np.lib.stride_tricks.sliding_window_view(samples, frame)[::every].copy()
+    wanted = spec.shape[-1] if spec.shape else None
+    if wanted is not None and len(samples) != wanted:
+        longer = len(samples) > wanted
+        raise InputError(
+            "longer than the model's input: cut it with `samples` in its .preprocessing.json"
+            if longer
+            else "shorter than the model's input: give a longer sound",
+            file=path,
+            field=spec.name,
+            found=f"{len(samples)} samples",
+            allowed=f'"samples": {wanted}' if longer else f"{wanted} samples",
+        )
     return samples.reshape((1,) * (len(spec.shape) - 1) + (-1,)) if spec.shape else samples
 
 

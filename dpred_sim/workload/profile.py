@@ -22,6 +22,16 @@ SUFFIX = ".profile.json"
 """A profile beside a model is called after it: `net.onnx`, `net.profile.json`."""
 
 
+MOST_BITS = 16
+"""The width of values whose low-order bits a profile leaves away."""
+
+UNPROFILED = (
+    "Its values are unprofiled: every tensor keeps all 16 bits of its range, low-order bits that the network "
+    "does not need included, so that bytes and cycles are far more than with a profile."
+)
+"""What is said of a 16-bit workload with real values and no profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """How the values of one tensor become integers: `precision` bits hold magnitudes up to `limit`."""
@@ -70,8 +80,9 @@ def format_about(
 ) -> tuple[Profile | None, str]:
     """The profile in the file `place` that a rule takes, and how values are quantised, in words.
 
-    What decides the integers is entered in `about`. `missing` is the name of a profile that is not
-    there. Raises InputError for a profile of another model.
+    What decides the integers is entered in `about`, and where a profile is missing what that does: see
+    `Workload.notes`. `missing` is the name of a profile that is not there. Raises InputError for a profile
+    of another model.
     """
     about["quantise"] = rule
     how = f"{bits} bits, {rule.replace('_', ' ')}"
@@ -80,6 +91,8 @@ def format_about(
         return None, how
     if place is None:
         about["quantise"] = f"full_range{comma}{options}"
+        if bits == MOST_BITS:
+            about["notes"] = [UNPROFILED]
         return None, f"{bits} bits, full range of each tensor (no {missing}){comma}{options}"
     profile = read_profile(place)
     if profile.model_sha256 != model_sha256:

@@ -30,6 +30,11 @@ class Workload:
             raise InputError("the workload has no layers", field=f"workload {self.name!r}")
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that belong to every result of it, such as that its values are unprofiled."""
+        return tuple(self.provenance.get("notes", ()))
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one input."""
         return sum(node.layer.macs for node in self.network)
