@@ -54,6 +54,8 @@ def _of_gemm(node: Any, shape: Callable[[int], Shape], out: Shape) -> int:
 def _of_recurrence(node: Any, shape: Callable[[int], Shape], out: Shape) -> int:
     steps, batch, channels = shape(0)
     directions, rows, units = shape(2)
+    if node.op_type == "DynamicQuantizeLSTM":
+        rows, units = units, rows
     return directions * steps * batch * rows * (channels + units)
 
 
@@ -73,6 +75,7 @@ COUNTED: Mapping[str, Callable[[Any, Callable[[int], Shape], Shape], int]] = {
     "Gemm": _of_gemm,
     "QGemm": _of_gemm,
     "LSTM": _of_recurrence,
+    "DynamicQuantizeLSTM": _of_recurrence,
     "GRU": _of_recurrence,
     "RNN": _of_recurrence,
     "Einsum": _of_einsum,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import heapq
+import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -449,6 +450,13 @@ def sha256_file(path: Path) -> str:
         raise InputError(f"cannot be read: {error.strerror}", file=path) from error
 
 
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:|Non-zero status code returned while |"
+    r"/onnxruntime_src/\S+ \S+ "
+)
+"""What onnxruntime's messages hold besides what is wrong: codes, temporary files, places in its source."""
+
+
 def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(_NOISE.sub("", " ".join(str(error).split())).split())
     return text if len(text) <= 240 else text[:237] + "..."

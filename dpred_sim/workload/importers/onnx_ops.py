@@ -69,7 +69,7 @@ SEQUENCES = frozenset({
 SUPPORTED = LAYERS | POOLS | VIEWS | POINTWISE | REDUCTIONS | NORMALISATIONS | MOVES | CONTROL | {DYNAMIC}
 
 QUANTISED = frozenset({
-    "ConvInteger", "DequantizeLinear", "MatMulInteger", "QGemm", "QLinearAdd", "QLinearAveragePool",
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger", "QGemm", "QLinearAdd", "QLinearAveragePool",
     "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMatMul",
     "QLinearMul", "QLinearSigmoid", "QuantizeLinear",
 })  # fmt: skip

@@ -104,7 +104,7 @@ def size_named(model: Model, feed: Feeds, file: str) -> Iterator[None]:
         keys = "`samples` or `frame`" if suffix in SOUND else "`resize` or `crop`"
         remedy = f"another size: give {keys} in {settings}"
         raise InputError(
-            f"the model takes no input of this size: {error.message}",
+            f"the model does not take this input: {error.message}",
             file=file,
             field=spec.name,
             found=f"({', '.join(map(str, feed[spec.name].shape))}), where the model says {spec.shown}",

@@ -88,6 +88,7 @@ class _Rewriting:
             "QLinearAveragePool": self._of_one("AveragePool"),
             "QLinearConcat": self._concat,
             "QGemm": self._gemm,
+            "DynamicQuantizeLSTM": self._lstm,
         }
 
     def run(self) -> dict[str, Native]:
@@ -288,6 +289,20 @@ class _Rewriting:
         self._add(node, operands, [made], "Gemm")
         if ys:
             self._result(node, made, ys, yz)
+
+    def _lstm(self, node: Any) -> None:
+        """An LSTM with weights in 8 bits, (directions, inputs, gates): what is stored as floats stays real."""
+        inputs = [*node.input, *[""] * 12]
+        operands = [*inputs[:8]]
+        for index, scale, zero in ((1, *inputs[8:10]), (2, *inputs[10:12])):
+            values = self._value(node, operands[index], "the weights").astype(np.float32)
+            step = self._value(node, scale, "the scale").reshape(len(values), 1, -1)
+            offset = self._value(node, zero, "the zero point").astype(np.float32).reshape(step.shape)
+            real = ((values - offset) * step).transpose(0, 2, 1)
+            operands[index] = self._constant(f"{operands[index]}{REAL}", np.ascontiguousarray(real))
+        while not operands[-1]:
+            operands.pop()
+        self._add(node, operands, node.output, "LSTM")
 
     def _integer(self, kind: str) -> Callable[[Any], None]:
         """Integer products: the operands less their zero points, as real numbers of scale 1."""
