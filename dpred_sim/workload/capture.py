@@ -284,7 +284,10 @@ class Ranges:
         low, high = float(values.min()), float(values.max())
         if not np.isfinite(low + high):
             raise InputError(
-                "values are not finite (NaN or infinity)", file=self.path, field=f"outputs of {name!r}"
+                "values are not finite (NaN or infinity)",
+                file=self.path,
+                field=f"outputs of {name!r}",
+                allowed="finite values: for a mask, a large negative number in place of infinity",
             )
         before = self.activations.get(name, (low, high))
         self.activations[name] = (min(low, before[0]), max(high, before[1]))

@@ -360,11 +360,6 @@ def test_a_sum_that_no_layer_can_fuse_is_a_memory_layer(tmp_path: Path) -> None:
             "ConvTranspose",
             "one or two axes",
         ),
-        (
-            lambda m: m.node("Gemm", [m.node("Flatten", ["c"], "f"), m.random("v", 16, 16), "f"], "out"),
-            "Gemm",
-            "computed bias",
-        ),
     ],
 )
 def test_what_cannot_be_modelled_is_named(tmp_path: Path, build: Any, operator: str, said: str) -> None:

@@ -59,11 +59,6 @@ def _of_recurrence(node: Any, shape: Callable[[int], Shape], out: Shape) -> int:
     return directions * steps * batch * rows * (channels + units)
 
 
-def _of_einsum(node: Any, shape: Callable[[int], Shape], out: Shape) -> int:
-    equation = Equation.of(node, [len(shape(i)) for i in range(len(node.input))])
-    return sum(equation.macs([shape(i) for i in range(len(node.input))]))
-
-
 COUNTED: Mapping[str, Callable[[Any, Callable[[int], Shape], Shape], int]] = {
     "Conv": _of_conv,
     "ConvInteger": _of_conv,
@@ -78,7 +73,6 @@ COUNTED: Mapping[str, Callable[[Any, Callable[[int], Shape], Shape], int]] = {
     "DynamicQuantizeLSTM": _of_recurrence,
     "GRU": _of_recurrence,
     "RNN": _of_recurrence,
-    "Einsum": _of_einsum,
 }
 """Multiply-accumulates of a node, given the shapes of its inputs by their number, and of its output."""
 
@@ -92,7 +86,7 @@ class Count:
 
     def __init__(self, path: Path, proto: Any, feed: Feeds, again: Callable[[], Any]) -> None:
         self.path, self.feed, self.again = path, feed, again
-        self.nodes = [node for node in counted_nodes(proto) if node.op_type in COUNTED]
+        self.nodes = [node for node in counted_nodes(proto) if node.op_type in {*COUNTED, "Einsum"}]
         self.nodes = [type(node).FromString(node.SerializeToString()) for node in self.nodes]
         self.inferred = inferred_shapes(proto, feed) if self.nodes else {}
 
@@ -102,7 +96,7 @@ class Count:
         wanted = [name for node in self.nodes for name in (*node.input, *node.output) if name]
         if exact or any(name not in shapes for name in wanted):
             shapes = run_shapes(self.path, self.again(), self.feed, wanted)
-        return [_product(node, shapes) for node in self.nodes]
+        return [product for node in self.nodes for product in _products(node, shapes)]
 
     def check(self, plan: Plan, weights: Mapping[str, Shape]) -> None:
         """Raise InputError, with the names of the nodes, where a plan has other products than the model.
@@ -125,13 +119,16 @@ class Count:
         )
 
 
-def _product(node: Any, shapes: Mapping[str, Shape]) -> Product:
-    macs = COUNTED[node.op_type](node, lambda i: shapes[node.input[i]], _out(node, shapes))
-    return Product(node.name or next(name for name in node.output if name), node.op_type, macs)
-
-
-def _out(node: Any, shapes: Mapping[str, Shape]) -> Shape:
-    return shapes[next(name for name in node.output if name)]
+def _products(node: Any, shapes: Mapping[str, Shape]) -> list[Product]:
+    """The products of a node: one, or one for each operand of an Einsum but the first."""
+    made = [name for name in node.output if name]
+    name = node.name or made[0]
+    if node.op_type == "Einsum":
+        operands = [shapes[operand] for operand in node.input]
+        macs = Equation.of(node, [len(shape) for shape in operands]).macs(operands)
+    else:
+        macs = [COUNTED[node.op_type](node, lambda i: shapes[node.input[i]], shapes[made[0]])]
+    return [Product(name, node.op_type, count) for count in macs]
 
 
 def _missing(counted: Sequence[Product], planned: Mapping[str, tuple[str, int]]) -> list[Product]:
@@ -162,18 +159,13 @@ def _missing(counted: Sequence[Product], planned: Mapping[str, tuple[str, int]])
 
 
 def counted_nodes(proto: Any) -> list[Any]:
-    """The nodes that outputs need and the input decides, in order."""
-    needed = {value.name for value in proto.graph.output}
-    for node in reversed(proto.graph.node):
-        if needed & set(node.output):
-            needed.update(node.input)
+    """The nodes of a pruned graph that the input decides, in order."""
     decided = {value.name for value in proto.graph.input} - {t.name for t in proto.graph.initializer}
     found = []
     for node in proto.graph.node:
         if node.op_type not in ("Shape", "Size") and decided & set(node.input):
             decided.update(name for name in node.output if name)
-            if needed & set(node.output):
-                found.append(node)
+            found.append(node)
     return found
 
 

@@ -126,7 +126,14 @@ class Rewriting:
             last = index == len(steps) - 1
             target = output if last else f"{output}.{index}"
             sizes = _sizes((labels, shape), (right, shapes[index + 1]))
-            self._step((left, labels), (node.input[index + 1], right), made, target, sizes, name)
+            self._step(
+                (left, labels),
+                (node.input[index + 1], right),
+                made,
+                target,
+                sizes,
+                name if last else f"{target}.product",
+            )
             left, labels, shape = target, made, tuple(sizes[x] for x in made)
 
     def _step(

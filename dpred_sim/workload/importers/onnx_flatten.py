@@ -53,6 +53,18 @@ def replace_nodes(proto: Any, nodes: Sequence[Any]) -> None:
     proto.graph.node.extend(copies)
 
 
+def prune(proto: Any) -> None:
+    """Drop the nodes of a flat graph that no output needs, in place."""
+    needed = {value.name for value in proto.graph.output}
+    kept = []
+    for node in reversed(proto.graph.node):
+        if needed & set(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    if len(kept) < len(proto.graph.node):
+        replace_nodes(proto, kept[::-1])
+
+
 class _Flattening:
     def __init__(self, path: Path, proto: Any, feed: Feeds) -> None:
         self.onnx, _ = import_onnx()

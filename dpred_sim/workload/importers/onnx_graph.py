@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
@@ -115,7 +116,10 @@ class Graph:
         if node.op_type != "Gather" or node.input[0] not in self.initialisers:
             return False
         table = self.initialisers[node.input[0]]
-        return len(table.dims) == 2 and table.data_type == 1 and node.input[1] in self.control
+        if len(table.dims) != 2 or table.data_type != 1 or node.input[1] not in self.control:
+            return False
+        # A table with infinities in it is a mask.
+        return bool(np.isfinite(self._to_array(table)).all())
 
     def origin(self, node: Any) -> str:
         """The name of the node of the file that a node was made of."""

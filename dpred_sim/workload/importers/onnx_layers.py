@@ -89,8 +89,6 @@ class _Planner(Movement):
         elif kind == "ConvTranspose":
             self._transposed(node)
         elif kind in ("Gemm", "MatMul"):
-            if any(name in operands for name in node.input[2:]):
-                self._refuse(node, "a computed bias is not modelled: add it in a node of its own")
             both = all(name in operands for name in node.input[:2])
             self._product(node) if both else self._linear(node)
         elif kind in GATES:
@@ -214,7 +212,9 @@ class _Planner(Movement):
         count, inputs = index.shape
         table = value.positions.reshape(-1)[index]
         order = table[0]
-        in_rows = count == 1 or value.stored.shape == (count, inputs)
+        # A whole image is a row as it lies; of several rows of a matrix none is made.
+        as_one = count == 1 and (len(value.stored.shape) == 3 or value.stored.shape[0] == 1)
+        in_rows = as_one or value.stored.shape == (count, inputs)
         offsets = inputs * np.arange(count, dtype=np.int32)[:, None]
         if (
             in_rows

@@ -47,6 +47,7 @@ def import_onnx() -> tuple[Any, Any]:
     """The modules (onnx, onnxruntime); raises MissingExtra."""
     try:
         import onnx
+        import onnx.inliner
         import onnxruntime
     except ImportError as error:
         raise MissingExtra("onnx", "reading an ONNX model") from error

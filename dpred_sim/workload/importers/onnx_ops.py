@@ -69,9 +69,9 @@ SEQUENCES = frozenset({
 SUPPORTED = LAYERS | POOLS | VIEWS | POINTWISE | REDUCTIONS | NORMALISATIONS | MOVES | CONTROL | {DYNAMIC}
 
 QUANTISED = frozenset({
-    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger", "QGemm", "QLinearAdd", "QLinearAveragePool",
-    "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMatMul",
-    "QLinearMul", "QLinearSigmoid", "QuantizeLinear",
+    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger", "QGemm", "QLinearAdd",
+    "QLinearAveragePool", "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
+    "QLinearMatMul", "QLinearMul", "QLinearSigmoid", "QuantizeLinear",
 })  # fmt: skip
 """Operators on integers that stand for real numbers: rewritten in real numbers."""
 

@@ -13,7 +13,7 @@ from dpred_sim.workload.images import SUFFIX
 from dpred_sim.workload.importers.onnx_count import Count, counted_nodes, inferred_shapes, run_shapes
 from dpred_sim.workload.importers.onnx_einsum import Rewriting
 from dpred_sim.workload.importers.onnx_fixed import fold_fixed
-from dpred_sim.workload.importers.onnx_flatten import flatten, replace_nodes
+from dpred_sim.workload.importers.onnx_flatten import flatten, prune, replace_nodes
 from dpred_sim.workload.importers.onnx_model import (
     Feeds,
     Model,
@@ -23,7 +23,7 @@ from dpred_sim.workload.importers.onnx_model import (
     without_constants,
 )
 from dpred_sim.workload.importers.onnx_ops import EXPANDED, READ, is_known, unsupported
-from dpred_sim.workload.importers.onnx_pads import fold_pads
+from dpred_sim.workload.importers.onnx_parts import fold_pads, part_biases
 from dpred_sim.workload.importers.onnx_quantised import Native, in_real_numbers
 from dpred_sim.workload.inputs import ARRAYS, NUMBERS, SOUND
 
@@ -67,11 +67,12 @@ def prepare(model: Model, feed: Feeds, again: Callable[[], Model]) -> Prepared:
     folded = fold(model, feed)
     fold_fixed(path, folded, feed)
     fold_pads(folded)
+    part_biases(folded)
     return Prepared(folded, natives, count)
 
 
 def _flat(path: Path, proto: Any, feed: Feeds) -> None:
-    """One flat graph of operators that are known, as far as ONNX itself tells what others are made of."""
+    """One flat graph of what outputs need, others than known operators replaced where ONNX says by which."""
     flatten(path, proto, feed)
     unknown = {node.op_type for node in proto.graph.node if node.domain in ("", "ai.onnx")} & EXPANDED
     if unknown:
@@ -85,6 +86,7 @@ def _flat(path: Path, proto: Any, feed: Feeds) -> None:
         inlined = onnx.inliner.inline_selected_functions(light, wanted, inline_schema_functions=True)
         replace_nodes(proto, inlined.graph.node)
         flatten(path, proto, feed)
+    prune(proto)
 
 
 @contextmanager

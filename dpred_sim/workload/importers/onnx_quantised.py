@@ -291,7 +291,7 @@ class _Rewriting:
             self._result(node, made, ys, yz)
 
     def _lstm(self, node: Any) -> None:
-        """An LSTM with weights in 8 bits, (directions, inputs, gates): what is stored as floats stays real."""
+        """An LSTM with weights in 8 bits, (directions, inputs, gates), in real numbers."""
         inputs = [*node.input, *[""] * 12]
         operands = [*inputs[:8]]
         for index, scale, zero in ((1, *inputs[8:10]), (2, *inputs[10:12])):

@@ -143,7 +143,9 @@ class Tensors:
             name = pending.pop()
             if name in self.graph.makers and name not in self.done:
                 self.done.add(name)
-                pending.extend(self.graph.variables(self.graph.makers[name]))
+                # What a tensor that is given is made of may be a layer's, as the sizes of boxes are.
+                if name not in self.graph.given:
+                    pending.extend(self.graph.variables(self.graph.makers[name]))
 
     def _read(self, node: Any, name: str) -> Value:
         if name in self.values:

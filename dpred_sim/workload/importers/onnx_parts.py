@@ -1,4 +1,4 @@
-"""A Pad of zeros before a convolution is the convolution's own padding."""
+"""What is part of a layer is put into it, and what is none taken out: padding and computed biases."""
 
 from __future__ import annotations
 
@@ -32,6 +32,29 @@ def fold_pads(proto: Any) -> None:
     kept = [node for node in proto.graph.node if node.op_type != "Pad" or node.output[0] in used]
     if len(kept) < len(proto.graph.node):
         replace_nodes(proto, kept)
+
+
+def part_biases(proto: Any) -> None:
+    """Take what is added to a Gemm and is no constant out of it, into an Add of its own, in place."""
+    onnx, _ = import_onnx()
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    nodes: list[Any] = []
+    for node in proto.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] in {*constants, ""}:
+            nodes.append(node)
+            continue
+        output, bias, zero = node.output[0], node.input[2], f"{node.output[0]}.no_bias"
+        beta = next((item.f for item in node.attribute if item.name == "beta"), 1.0)
+        for name, number in ((zero, 0.0), (f"{output}.beta", beta)):
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(np.full(1, number, np.float32), name))
+        node.input[2], node.output[0] = zero, f"{output}.product"
+        nodes.append(node)
+        if beta != 1.0:
+            nodes.append(onnx.helper.make_node("Mul", [bias, f"{output}.beta"], [f"{output}.bias"]))
+            bias = f"{output}.bias"
+        nodes.append(onnx.helper.make_node("Add", [node.output[0], bias], [output], name=f"{output}.sum"))
+    if len(nodes) > len(proto.graph.node):
+        replace_nodes(proto, nodes)
 
 
 def _around(onnx: Any, pad: Any, value: Any) -> list[int] | None:
