@@ -182,7 +182,7 @@ class Generated:
             ("Upsample", [self.name, scales]) if self.opset < 10 else ("Resize", [self.name, scales])
         )
         if self.opset > 10:
-            inputs.insert(1, "")
+            inputs.insert(1, self.m.constant(self.new(), []) if self.opset < 13 else "")
         self.op(kind, inputs, (1, channels, 2 * height, 2 * width), mode="nearest")
 
     # From an image to rows
@@ -373,12 +373,12 @@ class Generated:
 def graphs(draw: Callable[[Any], Any]) -> Generated:
     """Graphs of operators on an image, then on rows, at opsets 9 to 25."""
     made = Generated(draw, draw(st.integers(9, 25)), draw(st.booleans()))
-    for kind in draw(st.lists(st.sampled_from(IMAGE), max_size=4)):
+    for kind in draw(st.lists(st.sampled_from(IMAGE), min_size=1, max_size=5)):
         getattr(made, kind)()
     made.flatten()
     if draw(st.booleans()):
         made.features()
-    for kind in draw(st.lists(st.sampled_from(ROWS), min_size=1, max_size=4)):
+    for kind in draw(st.lists(st.sampled_from(ROWS), min_size=2, max_size=5)):
         if made.opset >= FIRST_OPSET.get(kind, 9):
             getattr(made, kind)()
     return made
