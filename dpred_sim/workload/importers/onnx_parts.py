@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.workload.importers.onnx_flatten import replace_nodes
+from dpred_sim.workload.importers.onnx_flatten import prune, replace_nodes
 from dpred_sim.workload.importers.onnx_model import import_onnx
 
 
@@ -27,11 +27,7 @@ def fold_pads(proto: Any) -> None:
             if around is None or not _takes(onnx, node, around):
                 break
             node.input[0] = pad.input[0]
-    used = {value.name for value in proto.graph.output}
-    used |= {name for node in proto.graph.node for name in node.input}
-    kept = [node for node in proto.graph.node if node.op_type != "Pad" or node.output[0] in used]
-    if len(kept) < len(proto.graph.node):
-        replace_nodes(proto, kept)
+    prune(proto)
 
 
 def part_biases(proto: Any) -> None:
