@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from dpred_sim.cache import SCHEMA, cache_folder
 from dpred_sim.errors import InputError
 from dpred_sim.workload.images import Preprocessing
-from dpred_sim.workload.importers.onnx_model import Model, Runner, import_onnx, read_model, sha256_file
+from dpred_sim.workload.importers.onnx_model import Model, read_model, sha256_file
+from dpred_sim.workload.importers.onnx_native import Native
 from dpred_sim.workload.importers.onnx_prepare import Prepared, prepare, size_named
-from dpred_sim.workload.importers.onnx_quantised import Native
+from dpred_sim.workload.importers.onnx_runtime import Runner, import_onnx
 from dpred_sim.workload.inputs import Feed, InputSpec, read_feed
 from dpred_sim.workload.record import DAMAGED, Record, open_record, write_record
 

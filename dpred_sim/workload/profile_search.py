@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError, nearest
 from dpred_sim.workload.capture import Captor, InputFile, Subject, versions
-from dpred_sim.workload.importers.onnx_model import Feeds, plain_session, run_session
 from dpred_sim.workload.importers.onnx_recurrent import GATES
 from dpred_sim.workload.importers.onnx_rounding import switches, with_rounding
+from dpred_sim.workload.importers.onnx_runtime import Feeds, plain_session, run_session
 from dpred_sim.workload.inputs import Feed, read_feed
 from dpred_sim.workload.profile import Format, Profile
 from dpred_sim.workload.profile_repair import REPAIRS, everywhere, fewest, helped, repaired

@@ -56,7 +56,7 @@ def test_a_capture_keeps_what_is_stored_and_little_else(tmp_path: Path) -> None:
 
 
 def test_a_model_is_written_as_it_is(tmp_path: Path) -> None:
-    from dpred_sim.workload.importers.onnx_model import _write
+    from dpred_sim.workload.importers.onnx_runtime import write_model
 
     builder = ModelBuilder((1, 3, 8, 8))
     builder.node("Relu", [builder.conv("x", "a", 6, 3)], "ra")
@@ -65,18 +65,18 @@ def test_a_model_is_written_as_it_is(tmp_path: Path) -> None:
     proto.producer_name, proto.graph.doc_string = "somebody", "a network"
     onnx.helper.set_model_props(proto, {"key": "value"})
     before = proto.SerializeToString()
-    _write(tmp_path / "net.onnx", proto, tmp_path / "written.onnx")
+    write_model(tmp_path / "net.onnx", proto, tmp_path / "written.onnx")
     assert onnx.load(str(tmp_path / "written.onnx")) == proto
     assert proto.SerializeToString() == before and len(proto.graph.initializer) == 4
 
 
 def test_a_model_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dpred_sim.workload.importers import onnx_model
+    from dpred_sim.workload.importers import onnx_model, onnx_runtime
 
     model = ModelBuilder((1, 2, 4, 4))
     model.conv("x", "a", 4, 2)
     path = model.save(tmp_path / "net.onnx")
-    monkeypatch.setattr(onnx_model, "LARGEST", 100)
+    monkeypatch.setattr(onnx_runtime, "LARGEST", 100)
     read = onnx_model.read_model(path)
     with pytest.raises(InputError, match="too large for onnxruntime"):
         onnx_model.fold(read, {"x": np.zeros((1, 2, 4, 4), np.float32)})

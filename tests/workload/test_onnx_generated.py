@@ -26,6 +26,8 @@ def test_a_generated_graph_is_imported_whole(made: Generated) -> None:
         np.savez(folder / "x.npz", **feed)
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        # Its optimisations compute something else now and then: a Transpose before a product with a vector.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(str(folder / "m.onnx"), options, providers=["CPUExecutionProvider"])
         (wanted,) = session.run(None, feed)
         workload, _ = loaded(folder / "m.onnx", folder / "x.npz")

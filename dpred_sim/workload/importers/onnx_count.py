@@ -14,8 +14,8 @@ from typing import Any
 
 from dpred_sim.errors import InputError
 from dpred_sim.workload.importers.onnx_einsum import Equation
-from dpred_sim.workload.importers.onnx_model import Feeds, Runner, import_onnx, without_constants
 from dpred_sim.workload.importers.onnx_plan import Plan, planned_macs
+from dpred_sim.workload.importers.onnx_runtime import Feeds, Runner, import_onnx, without_constants
 
 Shape = tuple[int, ...]
 

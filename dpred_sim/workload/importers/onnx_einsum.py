@@ -16,7 +16,7 @@ import numpy as np
 
 from dpred_sim.errors import InputError
 from dpred_sim.workload.importers.onnx_flatten import replace_nodes
-from dpred_sim.workload.importers.onnx_model import import_onnx
+from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
 Shape = tuple[int, ...]
 

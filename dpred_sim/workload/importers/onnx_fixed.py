@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpred_sim.workload.importers.onnx_flatten import replace_nodes
-from dpred_sim.workload.importers.onnx_model import Feeds, Runner, import_onnx
+from dpred_sim.workload.importers.onnx_runtime import Feeds, Runner, import_onnx
 
 SIZED_BY_VALUES = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique"})
 """Operators whose values decide how many they give."""

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_model import (
+from dpred_sim.workload.importers.onnx_ops import SEQUENCES
+from dpred_sim.workload.importers.onnx_runtime import (
     Feeds,
     import_onnx,
     plain_session,
     run_session,
     without_constants,
 )
-from dpred_sim.workload.importers.onnx_ops import SEQUENCES
 
 MOST_NODES = 100_000
 """Loops that are unrolled to more operators are refused."""

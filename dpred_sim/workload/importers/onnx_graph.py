@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_model import Feeds, Model, Runner, import_onnx
+from dpred_sim.workload.importers.onnx_model import Model
 from dpred_sim.workload.importers.onnx_ops import (
     CLASSIFIERS,
     CONTROL,
@@ -29,6 +29,7 @@ from dpred_sim.workload.importers.onnx_ops import (
     values_of,
 )
 from dpred_sim.workload.importers.onnx_recurrent import expand_recurrent
+from dpred_sim.workload.importers.onnx_runtime import Feeds, Runner, import_onnx
 
 
 class Graph:

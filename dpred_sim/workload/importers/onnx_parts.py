@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.workload.importers.onnx_flatten import prune, replace_nodes
-from dpred_sim.workload.importers.onnx_model import import_onnx
+from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
 
 def fold_pads(proto: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.workload.importers.onnx_quantised import Native
+from dpred_sim.workload.importers.onnx_native import Native
 from dpred_sim.workload.importers.onnx_views import Positions
 
 Renames = Sequence[tuple[str, str]]

@@ -14,17 +14,12 @@ from dpred_sim.workload.importers.onnx_count import Count, counted_nodes, inferr
 from dpred_sim.workload.importers.onnx_einsum import Rewriting
 from dpred_sim.workload.importers.onnx_fixed import fold_fixed
 from dpred_sim.workload.importers.onnx_flatten import flatten, prune, replace_nodes
-from dpred_sim.workload.importers.onnx_model import (
-    Feeds,
-    Model,
-    RefusedByRuntime,
-    fold,
-    import_onnx,
-    without_constants,
-)
+from dpred_sim.workload.importers.onnx_model import Model, fold
+from dpred_sim.workload.importers.onnx_native import Native
 from dpred_sim.workload.importers.onnx_ops import EXPANDED, READ, is_known, unsupported
 from dpred_sim.workload.importers.onnx_parts import fold_pads, part_biases
-from dpred_sim.workload.importers.onnx_quantised import Native, in_real_numbers
+from dpred_sim.workload.importers.onnx_quantised import in_real_numbers
+from dpred_sim.workload.importers.onnx_runtime import Feeds, RefusedByRuntime, import_onnx, without_constants
 from dpred_sim.workload.inputs import ARRAYS, NUMBERS, SOUND
 
 

@@ -9,8 +9,7 @@ last place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_model import FLOATS, import_onnx
+from dpred_sim.workload.importers.onnx_model import FLOATS
+from dpred_sim.workload.importers.onnx_native import Native
+from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
 MOVING = frozenset(
     {
@@ -30,17 +31,6 @@ MOVING = frozenset(
 
 REAL = ".real"
 """Ending of the tensor that a quantised one stands for."""
-
-
-@dataclass(frozen=True)
-class Native:
-    """How a tensor was stored in 8 bits: value = scale * integer; `scales` is one, or one a filter."""
-
-    scales: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"scale": self.scales[0] if len(self.scales) == 1 else list(self.scales)}
 
 
 def in_real_numbers(path: Path, proto: Any) -> dict[str, Native]:
@@ -405,13 +395,3 @@ class _Rewriting:
         operands = [self._operand(node, *part) for part in parts]
         self._add(node, operands, [f"{node.output[0]}.sum"], "Concat")
         self._result(node, f"{node.output[0]}.sum", ys, yz)
-
-
-def native_of(natives: Mapping[str, Native], name: str, values: NDArray[Any]) -> Native | None:
-    """The format of constant weights (K, ...), if they still are what was stored: folding may scale them."""
-    native = natives.get(name)
-    if native is None or len(native.scales) not in (1, len(values)):
-        return None
-    steps = np.array(native.scales, dtype=np.float32).reshape(-1, *[1] * (values.ndim - 1))
-    whole = values / steps
-    return native if np.abs(whole - np.rint(whole)).max(initial=0) < 1e-3 else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.errors import InputError
-from dpred_sim.workload.importers.onnx_model import import_onnx
+from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}

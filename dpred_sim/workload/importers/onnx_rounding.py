@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.workload.importers.onnx_model import import_onnx
 from dpred_sim.workload.importers.onnx_recurrent import (
     GATES,
     candidate,
@@ -17,6 +16,7 @@ from dpred_sim.workload.importers.onnx_recurrent import (
     resets_before,
     through,
 )
+from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
 HALF = "rounding_half"
 ADDITIONS = ("Add", "Sum")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from dpred_sim.workload.importers.onnx_fusion import Fusion, Stored, Tail, Value
 from dpred_sim.workload.importers.onnx_graph import Graph
+from dpred_sim.workload.importers.onnx_native import Native, native_of
 from dpred_sim.workload.importers.onnx_ops import VIEWS
 from dpred_sim.workload.importers.onnx_plan import Planned, Renames, Weights
-from dpred_sim.workload.importers.onnx_quantised import Native, native_of
 from dpred_sim.workload.importers.onnx_views import Positions, image_of, in_order, moved, same
 from dpred_sim.workload.network import INPUT
 
@@ -182,6 +182,14 @@ class Tensors:
             tail = Tail(name, value.positions, shape)
             self.relaid[key] = self._store(made, tail, settings, None, np.array(index, dtype=np.int32))
         return self.relaid[key].stored.name
+
+    def _constant_operand(self, name: str) -> None:
+        """A constant that is not a matrix of weights: in memory at the start, as activations are."""
+        shape = self.graph.shape(name)
+        flat = in_order(prod(shape)).reshape(shape)
+        stored = (flat.size // shape[-1], shape[-1])
+        settings = {"kind": "given", "operator": "constant"}
+        self._store(self._unique(self._called(name)), Tail(name, flat, stored), settings, None)
 
     def _parts(self, values: Sequence[Value]) -> dict[str, Any]:
         """What a memory layer reads: of each tensor the rows and channels that its values span."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpred_sim.workload.importers.onnx_model import import_onnx
+from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
 OPSET = 17
 IR_VERSION = 8

@@ -57,7 +57,7 @@ def convert(entry: ModelEntry, paths: Sequence[Path]) -> Any:
 
 def _onnx(entry: ModelEntry, paths: Sequence[Path]) -> Any:
     """A network built of the constants of an ONNX model, by name."""
-    from dpred_sim.workload.importers.onnx_model import import_onnx
+    from dpred_sim.workload.importers.onnx_runtime import import_onnx
 
     onnx, _ = import_onnx()
     try:
