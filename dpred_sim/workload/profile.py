@@ -76,13 +76,19 @@ def beside(model: Path) -> Path | None:
 
 
 def format_about(
-    place: Path | None, model_sha256: str, bits: int, rule: str, missing: str, about: dict[str, Any]
+    place: Path | None,
+    model_sha256: str,
+    bits: int,
+    rule: str,
+    missing: str,
+    about: dict[str, Any],
+    called: str = "",
 ) -> tuple[Profile | None, str]:
     """The profile in the file `place` that a rule takes, and how values are quantised, in words.
 
     What decides the integers is entered in `about`, and where a profile is missing what that does: see
-    `Workload.notes`. `missing` is the name of a profile that is not there. Raises InputError for a profile
-    of another model.
+    `Workload.notes`. `missing` is the name of a profile that is not there, `called` what one is called
+    instead of its file. Raises InputError for a profile of another model.
     """
     about["quantise"] = rule
     how = f"{bits} bits, {rule.replace('_', ' ')}"
@@ -105,7 +111,7 @@ def format_about(
         )
     about["profile"] = profile_about(place, profile)
     what = "ranges" if bits == 8 else "precisions"
-    return profile, f"{bits} bits, {what} of {place.name}{comma}{options}"
+    return profile, f"{bits} bits, {what} of {called or place.name}{comma}{options}"
 
 
 def profile_about(path: Path, profile: Profile) -> dict[str, Any]:

@@ -238,7 +238,15 @@ def test_integer_convolutions_and_quantised_products(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "operator", ["QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearGlobalAveragePool", "QLinearConcat"]
+    "operator",
+    [
+        "QLinearAdd",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QLinearGlobalAveragePool",
+        "QLinearConcat",
+    ],
 )
 def test_quantised_operators_of_onnxruntime(tmp_path: Path, operator: str) -> None:
     m = ModelBuilder((1, 4, 6, 6))
@@ -250,10 +258,11 @@ def test_quantised_operators_of_onnxruntime(tmp_path: Path, operator: str) -> No
         "QLinearAdd": ["a", *form, "a", *form, "o_s", "o_z"],
         "QLinearMul": ["a", *form, "a", *form, "o_s", "o_z"],
         "QLinearSigmoid": ["a", *form, "o_s", "o_z"],
+        "QLinearSoftmax": ["a", *form, "o_s", "o_z"],
         "QLinearGlobalAveragePool": ["a", *form, "o_s", "o_z"],
         "QLinearConcat": ["o_s", "o_z", "a", *form, "a", *form],
     }[operator]
-    rest = {"axis": 1} if operator == "QLinearConcat" else {}
+    rest = {"QLinearConcat": {"axis": 1}, "QLinearSoftmax": {"axis": -1, "opset": 17}}.get(operator, {})
     m.node(operator, inputs, "o", domain="com.microsoft", **rest)
     channels = 8 if operator == "QLinearConcat" else 4
     m.node("Conv", [real(m, "o", "r", "o"), m.random("w", 3, channels, 1, 1)], "out")

@@ -50,6 +50,7 @@ def test_three_inputs_make_a_profile_on_the_way(
     told = capsys.readouterr()
     assert "net has no profile: one is made on 3 inputs" in told.err and "all together" in told.err
     assert not told.out
+    assert "(ranges over 3 inputs); 16 bits, precisions of a profile made on them" in found.source
     assert found.notes == () and max(precisions(found)) < 16
     assert len(found.provenance["profile"]["calibration"]) == 3
     # Nothing is left beside the model, and the second time it is there.

@@ -56,10 +56,10 @@ class OnnxImporter(Importer):
             "preprocessing": subject.preprocessing.to_dict(),
         }
         missing = path.with_suffix(SUFFIX).name
-        place = beside(path)
+        place, called = beside(path), ""
         if place is None and bits == MOST_BITS and parse_rule(quantise, RULES, bits).name == "profiled":
-            place = profile_of(subject)
-        profile, how = format_about(place, subject.model_sha256, bits, quantise, missing, about)
+            place, called = profile_of(subject), "a profile made on them"
+        profile, how = format_about(place, subject.model_sha256, bits, quantise, missing, about, called)
         ranges = "" if len(inputs) == 1 else f" (ranges over {len(inputs)} inputs)"
         source = f"{path.name} on {subject.inputs[0].name}{ranges}; {how}"
         return real_workload(Values(subject, bits, quantise, profile, source, about))

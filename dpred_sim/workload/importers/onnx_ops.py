@@ -71,7 +71,7 @@ SUPPORTED = LAYERS | POOLS | VIEWS | POINTWISE | REDUCTIONS | NORMALISATIONS | M
 QUANTISED = frozenset({
     "ConvInteger", "DequantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger", "QGemm", "QLinearAdd",
     "QLinearAveragePool", "QLinearConcat", "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
-    "QLinearMatMul", "QLinearMul", "QLinearSigmoid", "QuantizeLinear",
+    "QLinearMatMul", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuantizeLinear",
 })  # fmt: skip
 """Operators on integers that stand for real numbers: rewritten in real numbers."""
 
@@ -122,6 +122,8 @@ def _advice(kind: str, domain: str) -> str:
             "trees, scalers and their kind have no products that a design computes; export the neural "
             "network alone"
         )
+    if kind.startswith("QLinear"):
+        return "quantise the model in the format QDQ (QuantFormat.QDQ), whose operators are ONNX's own"
     if domain not in ("", "ai.onnx"):
         return (
             "an operator of its own domain, not of the ONNX standard; export without graph optimisations "

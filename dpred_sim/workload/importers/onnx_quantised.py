@@ -73,6 +73,7 @@ class _Rewriting:
             "QLinearAdd": self._of_two("Add"),
             "QLinearMul": self._of_two("Mul"),
             "QLinearSigmoid": self._of_one("Sigmoid"),
+            "QLinearSoftmax": self._of_one("Softmax"),
             "QLinearLeakyRelu": self._of_one("LeakyRelu"),
             "QLinearGlobalAveragePool": self._of_one("GlobalAveragePool"),
             "QLinearAveragePool": self._of_one("AveragePool"),
@@ -382,7 +383,7 @@ class _Rewriting:
                     found=node.op_type,
                 )
             self._add(node, [self._operand(node, x, xs, xz)], [f"{node.output[0]}.real_result"], kind)
-            kept = [item for item in self.nodes[-1].attribute if item.name != "channels_last"]
+            kept = [item for item in self.nodes[-1].attribute if item.name not in ("channels_last", "opset")]
             del self.nodes[-1].attribute[:]
             self.nodes[-1].attribute.extend(kept)
             self._result(node, f"{node.output[0]}.real_result", ys, yz)
