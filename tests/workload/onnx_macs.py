@@ -52,3 +52,54 @@ def _macs(node: Any, shape: dict[str, tuple[int, ...]]) -> int:
         directions, rows, units = shape[read[2]]
         return directions * steps * batch * rows * (channels + units)
     return 0
+
+
+OPERANDS = {
+    "Conv": (0, 1), "ConvInteger": (0, 1), "QLinearConv": (0, 3), "ConvTranspose": (0, 1), "Einsum": (0, 1),
+    "Gemm": (0, 1), "MatMul": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3),
+    "LSTM": (0, 2), "GRU": (0, 2), "RNN": (0, 2),
+}  # fmt: skip
+"""The two operands of each operator that its products are counted from."""
+
+
+def macs_of_a_run(model: Any, feed: dict[str, Any]) -> dict[str, int]:
+    """Multiply-accumulates by operator, from the shapes that a run of the file itself shows."""
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+
+    names = {t.name: np.array(t.dims) for t in model.graph.initializer}
+    # What only constants decide is computed before the network runs.
+    decided, nodes = set(feed), []
+    for node in model.graph.node:
+        if node.op_type != "Shape" and decided & set(node.input):
+            decided.update(node.output)
+            nodes += [node] if node.op_type in OPERANDS else []
+    read = [[node.input[i] for i in OPERANDS[node.op_type]] for node in nodes]
+    made = [next(name for name in node.output if name) for node in nodes]
+    wanted = [*(name for pair in read for name in pair), *made]
+    asked = [name for name in dict.fromkeys(wanted) if name not in names]
+    run = onnx.ModelProto()
+    run.CopyFrom(model)
+    del run.graph.output[:]
+    run.graph.node.extend(onnx.helper.make_node("Shape", [name], [f"{name}.s"]) for name in asked)
+    run.graph.output.extend(onnx.helper.make_empty_tensor_value_info(f"{name}.s") for name in asked)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(run.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names |= dict(zip(asked, session.run(None, feed), strict=True))
+    found: dict[str, int] = {}
+    for node, (a, b), output in zip(nodes, read, made, strict=True):
+        first, second, out = names[a], names[b], names[output]
+        if node.op_type == "Einsum":
+            left = node.attribute[0].s.decode().replace(" ", "").partition("->")[0].split(",")
+            sizes = dict(zip("".join(left), (*first, *second), strict=True))
+            each = np.prod(list(sizes.values()))
+        elif node.op_type in ("LSTM", "GRU", "RNN"):
+            each = np.prod(first[:2]) * np.prod(second[:2]) * (first[2] + second[2])
+        elif "Conv" in node.op_type:
+            each = np.prod(first if node.op_type == "ConvTranspose" else out) * np.prod(second[1:])
+        else:
+            each = np.prod(out) * first[-1]
+        found[node.op_type] = found.get(node.op_type, 0) + int(each)
+    return found

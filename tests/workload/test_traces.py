@@ -80,7 +80,9 @@ def test_a_trace_is_the_workload_of_its_model_and_inputs(
 ) -> None:
     for rule in ("profiled", "full_range", "common"):
         found = load_workload(trace, bits=bits, quantise=rule)
-        direct = load_workload(model, bits=bits, quantise=rule, inputs=inputs[:3])
+        # A model would be profiled on the way.
+        own = "full_range" if (bits, rule) == (16, "profiled") else rule
+        direct = load_workload(model, bits=bits, quantise=own, inputs=inputs[:3])
         assert values_of(found) == values_of(direct)
     assert found.name == "net" and "0.npy" in found.source and "3 inputs" in found.source
     with pytest.raises(InputError, match="has its own inputs"):

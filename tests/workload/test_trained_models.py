@@ -13,6 +13,7 @@ import pytest
 
 from dpred_sim.errors import InputError
 from dpred_sim.workload.fetch import fetch
+from dpred_sim.workload.load import load_workload
 from dpred_sim.workload.trained import inputs as preparing
 from dpred_sim.workload.trained.architectures import (
     LITE0_BLOCKS,
@@ -24,7 +25,7 @@ from dpred_sim.workload.trained.inputs import KINDS, manifest_input, own_input, 
 from dpred_sim.workload.trained.manifest import Manifest, read_manifest, shipped
 from dpred_sim.workload.trained.mel import mel_bands
 from dpred_sim.workload.trained.model import convert, model_key, onnx_model
-from tests.trained import need
+from tests.trained import TRAINED, need
 from tests.workload.keras_oracle import LAYERS
 from tests.workload.test_manifest import GOOD
 
@@ -357,3 +358,23 @@ def test_a_users_array_is_taken_as_it_is(small: Manifest, tmp_path: Path) -> Non
     assert found.path() == tmp_path / "x.npy" and len(found.sha256) == 64
     with pytest.raises(InputError, match="cannot be read"):
         own_input(small, "m", tmp_path / "none.npy")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_products_are_those_that_a_run_of_the_file_shows(name: str) -> None:
+    """Every multiply-accumulate of a real model is in a layer."""
+    import onnx
+
+    from dpred_sim.workload.capture import read_inputs
+    from dpred_sim.workload.importers.onnx_model import read_model
+    from dpred_sim.workload.trained.script import subject
+    from tests.workload.onnx_macs import macs_of_a_run
+
+    need(name)
+    one = subject(name)
+    path = one.model()
+    (feed, *_) = read_inputs(read_model(path).specs, one)
+    counted = macs_of_a_run(onnx.load(str(path)), feed)
+    assert load_workload(name).macs >= sum(counted.values()) > 0
+    if "ConvTranspose" not in counted:
+        assert load_workload(name).macs == sum(counted.values())
