@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpred_sim.errors import InputError
 from dpred_sim.workload.workload import Workload
 from tests.workload.onnx_models import ModelBuilder, captured, loaded, save_input
 
@@ -141,3 +142,24 @@ def test_tensors_without_values_take_no_part(tmp_path: Path) -> None:
     m.node("MatMul", ["both", m.random("u", 6, 2)], "y")
     workload = imported(m, tmp_path)
     assert workload.macs == 3 * 6 * 6 + 3 * 6 * 2
+
+
+def test_inputs_that_find_different_numbers_of_boxes_are_named(tmp_path: Path) -> None:
+    m = ModelBuilder((1, 6))
+    m.node("NonZero", [m.node("Relu", ["x"], "r")], "where")
+    m.node("Gather", [m.random("table", 6, 4), m.node("Slice", ["where", *_one_row(m)], "rows")], "found")
+    m.node("MatMul", ["found", m.random("w", 4, 3)], "y")
+    path = m.save(tmp_path / "m.onnx")
+    files = []
+    for count in (2, 3):
+        values = np.full((1, 6), -1, np.float32)
+        values[0, :count] = 1
+        files.append(tmp_path / f"{count}.npy")
+        np.save(files[-1], values)
+    assert loaded(path, files[0])[0].macs == 2 * 4 * 3
+    with pytest.raises(InputError, match=r"the inputs give tensors of different sizes.*or one alone"):
+        loaded(path, *files)
+
+
+def _one_row(m: ModelBuilder) -> list[str]:
+    return [m.constant(name, [value], np.int64) for name, value in (("from", 1), ("to", 2), ("axis", 0))]
