@@ -26,7 +26,8 @@ class Block:
     """One filter block of one group: what all tiles of the design work on at a time.
 
     `filters` is the range of output channels, `tile_filters` its part for each tile that has work,
-    `channels` the range of activation channels that it reads.
+    `channels` the range of activation channels that it reads. With P parts and the window groups of its
+    schedule, entry w * P + f is the filters of part f: group after group holds the same parts.
     """
 
     filters: Range
@@ -51,6 +52,9 @@ class Schedule(ABC):
     """Inner steps of one window set and block."""
     windows_per_set: int
     """Windows of a set, in raster order; the last set may be short."""
+    window_groups: int = 1
+    """Groups of tiles that take different windows: group w takes windows [w * n, (w + 1) * n) of a set,
+    n = windows_per_set / window_groups. Groups that would have no windows in any set are not counted."""
     inner_channels: NDArray[np.int32]
     """(inner, 2): first and last + 1 channel of the chunk, relative to the block's channels."""
     window_parallel: bool
@@ -88,6 +92,14 @@ class Schedule(ABC):
         Additive: cycles(a, b) + cycles(b, c) == cycles(a, c). Where steps overlap (run-ahead, round
         robin) this is the distance of the finish times, so history is carried.
         """
+
+    def tile_cycles(self, start: ArrayLike, stop: ArrayLike, tile: int) -> NDArray[np.int64]:
+        """Cycles that one tile alone spends on the steps [start, stop), never more than `cycles`.
+
+        `tile` is a place in `Block.tile_filters`; in blocks without this place the tile idles, which takes
+        no cycles. Where a design does not tell its tiles apart, those of all tiles together.
+        """
+        return self.cycles(start, stop)
 
     @property
     def total(self) -> int:
@@ -138,11 +150,17 @@ class Design(ABC):
     pe_width: int
 
     @abstractmethod
-    def schedule(self, layer: Layer, rows: int | None = None) -> Schedule:
+    def schedule(self, layer: Layer, rows: int | None = None, split: int | None = None) -> Schedule:
         """Steps of a layer; `rows` limits how many rows (filters) of a tile are used.
 
-        Raises InputError for a layer that the hardware could not run.
+        `split` is the number of groups that the tiles form to take different windows, one of `splits`.
+        Without it the design takes the one with fewest cycles. Raises InputError for a layer that the
+        hardware could not run, or another split.
         """
+
+    def splits(self, layer: Layer) -> tuple[int, ...]:
+        """Numbers of window groups that the tiles may form on a layer, in rising order."""
+        return (1,)
 
     def layer_cycles(self, layer: Layer) -> LayerCycles:
         """Compute cycles of one layer, memory ignored."""
@@ -158,10 +176,11 @@ class Design(ABC):
         """Where the design is compared on models of `bits`-bit values, 8 or 16; none unless it says so."""
         return ()
 
-    def compute(self, layer: Layer) -> NDArray[np.int64] | None:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64] | None:
         """Outputs before bias and activation, (windows, filters), from exactly what the hardware processes.
 
         `--verify` compares them with a plain convolution. None: the design does not say how it computes.
+        `split` as in `schedule`.
         Raises InputError for values that the hardware could not compute with, and InvariantBroken when
         they would take more cycles than the schedule charges.
         """
@@ -171,7 +190,7 @@ class Design(ABC):
 DESIGNS: Registry[type[Design]] = Registry("design", "dpred_sim.designs", "dpred_sim.designs")
 register = DESIGNS.register
 
-TileSplit = Literal["filters", "windows"]
+TileSplit = Literal["filters", "windows", "auto"]
 Depthwise = Literal["one_tile", "spread"]
 
 

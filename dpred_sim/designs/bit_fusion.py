@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +51,17 @@ class BitFusion(NestDesign):
         baseline = bit_parallel(macs, bits, space_to_depth=False)
         return (ComparisonPoint("per MAC", cls(), baseline, macs, bits * bits, note),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
-        """Steps of a layer, all alike; raises InputError for a layer that cannot run."""
-        nest = Nest(self, layer, rows, fused=self._fused(layer))
-        return ConstantSchedule(nest, self._time(layer))
+    def nest(self, layer: Layer, rows: int | None = None, split: int | None = None) -> Nest:
+        """The loop nest with as many lanes as products run at a time; raises InputError as `Nest` does."""
+        return Nest(self, layer, rows, split, fused=self._fused(layer))
+
+    def splits(self, layer: Layer) -> tuple[int, ...]:
+        """As in `NestDesign`, whatever `depthwise` says."""
+        return NestDesign.splits(replace(self, depthwise="spread"), layer)
+
+    def of_nest(self, nest: Nest) -> ConstantSchedule:
+        """Steps that are all alike."""
+        return ConstantSchedule(nest, self._time(nest.original))
 
     def _fused(self, layer: Layer) -> int:
         """Products that a unit does at a time."""
@@ -69,17 +76,17 @@ class BitFusion(NestDesign):
             cycles *= max(bits, self.pe_width) // self.pe_width
         return cycles
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from products of 2-bit bricks of both operands; see `Design.compute`.
 
         A unit of `pe_width` bits has (`pe_width` / 2)^2 bricks; the products that it does at a time have
         to fit them in the cycles that they are charged.
         """
-        nest = Nest(self, layer, fused=self._fused(layer))
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         activations, weights = precisions(layer)
         bricks = self._fused(layer) * (activations // 2) * (weights // 2)
         cycles = -(-bricks // (self.pe_width // 2) ** 2)
-        schedule = self.schedule(layer)
         if nest.window_parallel:
             check_steps(schedule, nest, np.array([cycles]))
         else:

@@ -254,12 +254,25 @@ def set_maximum(nest: Nest, plane: Bytes, by_tile: bool = False) -> Bytes:
     tops = tops.reshape(*tops.shape[:3], nest.regions, nest.channel_tiles, nest.chunks)
     if not by_tile:
         tops = tops.max(axis=4, keepdims=True)
-    tiles = tops.shape[4]
-    steps = np.empty((nest.sets, *nest.layer.kernel, nest.regions, tiles, nest.chunks), dtype=np.uint8)
-    for at, slab in window_slabs(nest, np.ascontiguousarray(tops), 0):
-        steps[at : at + len(slab)] = _maximum(slab)[:, :, :, 0]
-    ordered = steps.transpose(3, 4, 0, 1, 2, 5).reshape(nest.regions, tiles, nest.sets, nest.inner)
-    return np.ascontiguousarray(ordered if by_tile else ordered[:, 0])
+    most = _tile_maximum(nest, np.ascontiguousarray(tops)).max(axis=1)
+    return most if by_tile else np.ascontiguousarray(most[:, 0])
+
+
+def tile_maximum(nest: Nest, plane: Bytes) -> Bytes:
+    """The same for each tile: (regions, window groups, channel tiles, sets, inner)."""
+    tops = plane.max(axis=2, keepdims=True)
+    return _tile_maximum(nest, tops.reshape(*tops.shape[:3], nest.regions, nest.channel_tiles, nest.chunks))
+
+
+def _tile_maximum(nest: Nest, tops: Bytes) -> Bytes:
+    groups, tiles = nest.window_tiles, tops.shape[4]
+    size = (nest.sets, groups, *nest.layer.kernel, nest.regions, tiles, nest.chunks)
+    steps = np.empty(size, dtype=np.uint8)
+    for at, slab in window_slabs(nest, tops, 0):
+        by_group = slab.reshape(len(slab) * groups, -1, *slab.shape[2:])
+        steps[at : at + len(slab)] = _maximum(by_group)[:, :, :, 0].reshape(-1, *size[1:])
+    ordered = steps.transpose(4, 1, 5, 0, 2, 3, 6)
+    return np.ascontiguousarray(ordered.reshape(nest.regions, groups, tiles, nest.sets, nest.inner))
 
 
 def _maximum(slab: Bytes) -> Bytes:
@@ -295,6 +308,13 @@ def group_costs(nest: Nest, planes: tuple[Bricks, ...], columns: int, both_ends:
         steps[at : at + len(cost)] = cost.reshape(*cost.shape[:5], groups)
     ordered = np.moveaxis(steps, 3, 0)
     return np.ascontiguousarray(ordered.reshape(nest.regions, nest.sets, nest.inner, groups))
+
+
+def tile_costs(nest: Nest, costs: Bytes) -> Bytes:
+    """Slowest group of each tile, (regions, window groups, channel tiles, sets, inner), of `group_costs`."""
+    shape = (*costs.shape[:3], nest.channel_tiles, nest.window_tiles, -1)
+    slowest: Bytes = costs.reshape(shape).max(axis=-1).transpose(0, 4, 3, 1, 2)
+    return slowest
 
 
 def _lows(bricks: Bricks) -> Bytes:

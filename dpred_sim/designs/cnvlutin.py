@@ -42,18 +42,17 @@ class Cnvlutin(NestDesign):
         made = cls(pe_width=bits)
         return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, 1),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> PrefixSchedule:
+    def of_nest(self, nest: Nest) -> PrefixSchedule:
         """Steps of a layer: a step adds what its brick delays the slowest lane of the set by.
 
-        Raises InputError for a layer that cannot run.
+        Raises InputError for values wider than the units.
         """
-        nest = self.nest(layer, rows)
         if nest.act_blocks > 1:
             raise InputError(
                 "zero skipping takes whole values",
-                field=f"layer {layer.name!r}: pe_width",
+                field=f"layer {nest.layer.name!r}: pe_width",
                 found=self.pe_width,
-                allowed=f">= {layer.activations.precision}",
+                allowed=f">= {nest.layer.activations.precision}",
             )
         return PrefixSchedule(nest, kept(nest, ("cnvlutin",), lambda: prefix_sums(self._steps(nest))))
 
@@ -91,9 +90,10 @@ class Cnvlutin(NestDesign):
         counts = np.maximum(counts.astype(np.uint8), 1)
         return counts.reshape(nest.layer.height, nest.layer.width, 1, -1)
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from packed non-zeros and their offsets, one a cycle and lane; see `Design.compute`."""
-        nest, schedule = self.nest(layer), self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         lanes = Lanes(nest)
         check_sets(schedule, nest, self._slowest(lanes))
         cycles = charged_bricks(nest, bordered(nest, self._occupied(nest), None, [False]).tops)

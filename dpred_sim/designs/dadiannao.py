@@ -11,7 +11,7 @@ from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.charged import check_steps
 from dpred_sim.designs.entering import whole
 from dpred_sim.designs.functional import Lanes, nest_outputs
-from dpred_sim.designs.loop_nest import ConstantSchedule, NestDesign
+from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign
 from dpred_sim.workload.layer import Layer
 
 
@@ -30,14 +30,15 @@ class DaDianNao(NestDesign):
         """4096 multiply-accumulates a cycle: the baseline against itself."""
         return (ComparisonPoint("equal peak", bit_parallel(4096, bits), bit_parallel(4096, bits), 4096, 1),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
-        """Steps of a layer, one cycle each; raises InputError for a layer that cannot run."""
-        return ConstantSchedule(self.nest(layer, rows), 1)
+    def of_nest(self, nest: Nest) -> ConstantSchedule:
+        """Steps of one cycle each."""
+        return ConstantSchedule(nest, 1)
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from whole values, or their blocks in units of their own; see `Design.compute`."""
-        nest = self.nest(layer)
-        check_steps(self.schedule(layer), nest, np.ones(1, dtype=np.int64))
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
+        check_steps(schedule, nest, np.ones(1, dtype=np.int64))
         return nest_outputs(Lanes(nest), whole, whole)
 
     def work_bits(self, layer: Layer) -> int:

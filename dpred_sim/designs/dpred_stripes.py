@@ -17,6 +17,7 @@ from dpred_sim.designs.bricks import (
     own_bits,
     plain_bricks,
     set_maximum,
+    tile_costs,
 )
 from dpred_sim.designs.charged import check_columns, check_overlapped, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
@@ -77,15 +78,14 @@ class DpredStripes(NestDesign):
         made = cls(columns=bits, pe_width=bits)
         return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
-        """Steps of a layer; raises InputError for a layer that the hardware cannot run."""
-        nest = self.nest(layer, rows)
+    def of_nest(self, nest: Nest) -> NestSchedule:
+        """Steps of a layer; raises InputError for differences that do not fit the units."""
         if self.diffy and nest.act_blocks > 1:
             raise InputError(
                 "differences cannot be split over narrower units",
-                field=f"layer {layer.name!r}: pe_width",
+                field=f"layer {nest.layer.name!r}: pe_width",
                 found=self.pe_width,
-                allowed=f">= {layer.activations.precision}",
+                allowed=f">= {nest.layer.activations.precision}",
             )
         options = (self.group_columns, self.both_ends, self.even_only, self.diffy)
         if not nest.window_parallel:
@@ -101,7 +101,8 @@ class DpredStripes(NestDesign):
                     lambda: overlapped(self._groups(nest), nest.blocks_per_region, self.run_ahead),
                 ),
             )
-        return PrefixSchedule(nest, kept(nest, ("sums", *options), lambda: prefix_sums(self._steps(nest))))
+        sums = kept(nest, ("sums", *options), lambda: prefix_sums(self._steps(nest)))
+        return PrefixSchedule(nest, sums, lambda: tile_costs(nest, self._groups(nest))[:, None])
 
     def _steps(self, nest: Nest) -> Bytes:
         """Cost of each step with every column waiting: (regions, sets, inner)."""
@@ -126,9 +127,10 @@ class DpredStripes(NestDesign):
     def _diffy(self, nest: Nest) -> bool:
         return self.diffy and nest.layer.kind == "conv"
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from as many bits of each group as it is charged; see `Design.compute`."""
-        nest, schedule = self.nest(layer), self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         if not nest.window_parallel:
             costs = self._rounded(chunk_costs(nest, self.group_columns, self.both_ends))
             check_columns(schedule, nest, np.tile(costs, nest.blocks_per_region))

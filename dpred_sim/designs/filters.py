@@ -19,13 +19,22 @@ def row_costs(nest: Nest, rows: int, both_ends: bool) -> Bytes:
     that share channels are joined. With `both_ends` a group is charged from its highest to its lowest
     set bit.
     """
+    costs = tile_row_costs(nest, rows, both_ends)
+    shape = (*costs.shape[:2], nest.channel_tiles, nest.filter_tiles, -1)
+    joined: Bytes = costs.reshape(shape).max(axis=3)
+    return joined
+
+
+def tile_row_costs(nest: Nest, rows: int, both_ends: bool) -> Bytes:
+    """The same for each tile: (regions, filter blocks, channel or filter tiles, inner)."""
+    tiles = (nest.regions, nest.blocks_per_region, nest.channel_tiles * nest.filter_tiles, -1)
     source = nest.layer.weights
     assert source is not None
     if nest.wgt_blocks == 1 and not both_ends:
         lanes = 1 if nest.depthwise else nest.lanes
         widths = group_widths(source, lanes).reshape(nest.layer.filters, 1, -1)
-        widest: Bytes = by_tile(nest, widths, 0).max(axis=(3, 4))
-        return widest
+        widest: Bytes = by_tile(nest, widths, 0).max(axis=4)
+        return widest.reshape(tiles)
     tensor = source.load()
     size = 1 if nest.depthwise else nest.lanes
     values = tensor.values.reshape(nest.layer.filters, *nest.layer.kernel, -1)
@@ -39,8 +48,8 @@ def row_costs(nest: Nest, rows: int, both_ends: bool) -> Bytes:
         )
         lowest = np.minimum.reduceat(by_tile(nest, lows, NO_BIT), starts, axis=4)
         cost = cost - np.where(lowest == NO_BIT, np.uint8(0), lowest)
-    joined: Bytes = cost.max(axis=(3, 4))
-    return joined
+    most: Bytes = cost.max(axis=4)
+    return most.reshape(tiles)
 
 
 def by_tile(nest: Nest, values: NDArray[Any], idle: int) -> NDArray[Any]:

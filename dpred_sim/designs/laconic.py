@@ -47,9 +47,8 @@ class Laconic(NestDesign):
         note = f"a product of full-width values has {bits} x {bits} terms"
         return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits * bits, note),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> FinishSchedule:
-        """Steps of a layer; raises InputError for a layer that cannot run."""
-        nest = self.nest(layer, rows)
+    def of_nest(self, nest: Nest) -> FinishSchedule:
+        """Steps of a layer."""
         key = (
             *("laconic", nest.layer.weights, nest.blocks_per_region, nest.rows, nest.filter_tiles),
             *(nest.wgt_blocks, self.recoding),
@@ -100,9 +99,10 @@ class Laconic(NestDesign):
         most: NDArray[np.uint16] = joined.astype(np.uint16)
         return most
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from products of one term of each operand; see `Design.compute`."""
-        nest, schedule = self.nest(layer), self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         lanes, terms = Lanes(nest), term_planes(self.recoding)
         spent = self._pairs(lanes)
         if nest.window_parallel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,7 +14,8 @@ from dpred_sim.designs.bricks import (
     group_costs,
     own_bits,
     plain_bricks,
-    set_maximum,
+    tile_costs,
+    tile_maximum,
 )
 from dpred_sim.designs.charged import check_columns, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
@@ -75,10 +75,6 @@ class BothSerial(NestDesign):
             ComparisonPoint("128 MACs", small, bit_parallel(128, bits), 128, bits * bits, "published point"),
         )
 
-    @abstractmethod
-    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
-        """Steps of a layer, see `Design.schedule`."""
-
     def entering(self, nest: Nest) -> Enter:
         """How activations enter: `serial_bits` at a time, for as many turns as are charged."""
         lows = None
@@ -99,15 +95,18 @@ class BothSerial(NestDesign):
 
     def activation_turns(self, nest: Nest) -> NDArray[np.uint16]:
         """Cycles a weight bit of each step: (regions, channel tiles, sets, inner)."""
+        turns: NDArray[np.uint16] = self.tile_turns(nest).max(axis=1)
+        return turns
+
+    def tile_turns(self, nest: Nest) -> NDArray[np.uint16]:
+        """The same for each tile: (regions, window groups, channel tiles, sets, inner)."""
         if not nest.window_parallel:
-            costs = chunk_costs(nest, self.group_columns, self.both_ends)[None, None, None]
+            costs = chunk_costs(nest, self.group_columns, self.both_ends)[None, None, None, None]
         elif self.both_ends:
             planes = (plain_bricks(nest, lows=True),)
-            grouped = group_costs(nest, planes, self.group_columns, both_ends=True)
-            tiled = grouped.reshape(*grouped.shape[:3], nest.channel_tiles, -1).max(axis=-1)
-            costs = np.moveaxis(tiled, 3, 1)
+            costs = tile_costs(nest, group_costs(nest, planes, self.group_columns, both_ends=True))
         else:
-            costs = set_maximum(nest, plain_bricks(nest).tops, by_tile=True)
+            costs = tile_maximum(nest, plain_bricks(nest).tops)
         return -(-costs.astype(np.int16) // self.serial_bits).astype(np.uint16)
 
 
@@ -120,16 +119,20 @@ class Loom(BothSerial):
     makes no difference here. See `BothSerial` for the parameters.
     """
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
-        """Steps of a layer; raises InputError for a layer that cannot run."""
-        nest = self.nest(layer, rows)
-        planes = min(nest.layer.weights.precision, self.pe_width) if nest.layer.weights else 0
+    def of_nest(self, nest: Nest) -> NestSchedule:
+        """Steps of a layer."""
+        planes = self._planes(nest)
         options = (planes, self.serial_bits, self.group_columns, self.both_ends)
         if nest.window_parallel:
             sums = kept(nest, ("loom", *options), lambda: prefix_sums(self._costs(nest, planes)))
-            return PrefixSchedule(nest, sums)
+            by_tile = lambda: (self.tile_turns(nest) * np.uint16(planes))[:, None]  # noqa: E731
+            return PrefixSchedule(nest, sums, by_tile)
         key = ("loom turns", nest.steps, self.fc_issue, *options)
         return FinishSchedule(nest, kept(nest, key, lambda: self._finish(nest, planes)))
+
+    def _planes(self, nest: Nest) -> int:
+        assert nest.layer.weights is not None
+        return min(nest.layer.weights.precision, self.pe_width)
 
     def _costs(self, nest: Nest, planes: int) -> NDArray[np.uint16]:
         costs: NDArray[np.uint16] = self.activation_turns(nest).max(axis=1) * np.uint16(planes)
@@ -139,12 +142,11 @@ class Loom(BothSerial):
         costs = np.tile(self._costs(nest, planes).reshape(-1), nest.blocks_per_region)
         return round_robin(costs, nest.columns, 1 if self.fc_issue == "step" else planes)
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from products of one bit plane of each operand; see `Design.compute`."""
-        nest = self.nest(layer)
-        assert nest.layer.weights is not None
-        planes = min(nest.layer.weights.precision, self.pe_width)
-        self.check(self.schedule(layer), nest, self._costs(nest, planes)[:, None].astype(np.int64), planes)
+        schedule = self.schedule(layer, split=split)
+        nest, planes = schedule.nest, self._planes(schedule.nest)
+        self.check(schedule, nest, self._costs(nest, planes)[:, None].astype(np.int64), planes)
         return nest_outputs(Lanes(nest), self.entering(nest), bit_serial(always(planes)))
 
     def work_bits(self, layer: Layer) -> int:

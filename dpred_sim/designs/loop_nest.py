@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dpred_sim.designs.base import Block, Depthwise, Design, Range, Schedule, TileSplit
 from dpred_sim.designs.space_to_depth import rearranged
+from dpred_sim.designs.tile_cycles import TileCycles
 from dpred_sim.errors import InputError
 from dpred_sim.workload.layer import Layer
 
@@ -30,8 +31,10 @@ class NestDesign(Design):
 
     A tile has `rows` (filters) x `columns` (windows) units of `lanes` products; `pe_width` is the bits
     that a unit takes of a value. `tile_split`: tiles take different filters of the same windows, or
-    different windows of the same filters. `depthwise`: groups of channels are spread over the tiles,
-    or one tile does them all. `space_to_depth`: strided 3-channel layers are rearranged first.
+    different windows of the same filters, or (`auto`) form Tw groups of Tf tiles, Tw x Tf = tiles: groups
+    take different windows, tiles of a group different filters, with the Tw that suits a layer. `depthwise`:
+    groups of channels are spread over the tiles, or one tile does them all. `space_to_depth`: strided
+    3-channel layers are rearranged first.
     Raises InputError for a value that is not allowed.
     """
 
@@ -51,13 +54,31 @@ class NestDesign(Design):
         check_choice(self, "depthwise", get_args(Depthwise))
         check_flags(self, "space_to_depth")
 
-    def nest(self, layer: Layer, rows: int | None = None) -> Nest:
+    def splits(self, layer: Layer) -> tuple[int, ...]:
+        """Divisors of the tiles at `auto`, else one; layers with one window, or for one tile, have only 1."""
+        one_tile = layer.is_depthwise and self.depthwise == "one_tile"
+        if self.tile_split == "filters" or one_tile or not takes_windows(layer):
+            return (1,)
+        if self.tile_split == "windows":
+            return (self.tiles,)
+        return tuple(n for n in range(1, self.tiles + 1) if self.tiles % n == 0)
+
+    def nest(self, layer: Layer, rows: int | None = None, split: int | None = None) -> Nest:
         """The loop nest of a layer on this design; raises InputError for a layer that cannot run."""
-        return Nest(self, layer, rows)
+        return Nest(self, layer, rows, split)
+
+    def schedule(self, layer: Layer, rows: int | None = None, split: int | None = None) -> NestSchedule:
+        """Steps of a layer, see `Design.schedule`; of splits with equal cycles the one of fewest groups."""
+        if split is not None:
+            return self.of_nest(self.nest(layer, rows, split))
+        nests = [self.nest(layer, rows, choice) for choice in self.splits(layer)]
+        # Groups beyond those that have windows would only take tiles from the filters.
+        useful = [nest for nest in nests if not any(nest.wastes_groups_of(other) for other in nests)]
+        return min(map(self.of_nest, useful), key=lambda schedule: schedule.total)
 
     @abstractmethod
-    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
-        """Steps of a layer, see `Design.schedule`."""
+    def of_nest(self, nest: Nest) -> NestSchedule:
+        """Steps of a nest; raises InputError for a layer that the hardware cannot run."""
 
 
 @dataclass(init=False)
@@ -83,8 +104,10 @@ class Nest:
     """`pe_width`-bit blocks of a weight, each in a row of its own."""
     depthwise: bool
     window_parallel: bool
+    split: int
+    """Groups that the tiles form to take different windows."""
     window_tiles: int
-    """Tiles that take different windows."""
+    """Those of them that have windows."""
     channel_tiles: int
     """Tiles that take different channel groups (depthwise)."""
     filter_tiles: int
@@ -98,7 +121,12 @@ class Nest:
     pe_width: int = field(repr=False)
 
     def __init__(
-        self, design: NestDesign, layer: Layer, rows: int | None = None, fused: int | None = None
+        self,
+        design: NestDesign,
+        layer: Layer,
+        rows: int | None = None,
+        split: int | None = None,
+        fused: int | None = None,
     ) -> None:
         """`fused`: units take values of any precision and this many products a lane at a time, and
         depthwise layers are conv groups like any other."""
@@ -111,14 +139,19 @@ class Nest:
         self.columns = design.columns // self.act_blocks
         self.rows = limited_rows(design.rows // self.wgt_blocks, rows)
         self.depthwise = layer.is_depthwise and not fused
-        self.window_parallel = layer.kind == "conv" or layer.windows > 1
+        self.window_parallel = takes_windows(layer)
+        self.split = allowed_split(design, layer, split)
+        self.window_tiles = min(self.split, -(-layer.windows // self.columns))
         one_tile = self.depthwise and design.depthwise == "one_tile"
-        by_windows = design.tile_split == "windows" and self.window_parallel
-        tiles = 1 if one_tile else design.tiles
-        self.window_tiles = tiles if by_windows else 1
-        self.channel_tiles = tiles if self.depthwise and not by_windows else 1
-        self.filter_tiles = 1 if by_windows or self.depthwise else tiles
+        tiles = 1 if one_tile else design.tiles // self.split
+        self.channel_tiles = tiles if self.depthwise else 1
+        self.filter_tiles = 1 if self.depthwise else tiles
         self._size_loops(design.lanes * (fused or 1))
+
+    def wastes_groups_of(self, other: Nest) -> bool:
+        """True where `other` has room for as many windows in a multiple of the tiles for filters."""
+        enough = other.window_tiles == self.window_tiles and other.split < self.split
+        return enough and self.split % other.split == 0
 
     def _size_loops(self, lanes: int) -> None:
         layer = self.layer
@@ -174,24 +207,22 @@ class Nest:
     def _filter_blocks(self) -> Iterator[Block]:
         filters = self.layer.filters // self.layer.groups
         channels = self.layer.channels // self.layer.groups
-        shared = min(self.window_tiles, -(-self.layer.windows // self.columns))
         for group in range(self.regions):
             end = (group + 1) * filters
             for first in range(group * filters, end, self.rows * self.filter_tiles):
                 last = min(first + self.rows * self.filter_tiles, end)
                 yield Block(
                     (first, last),
-                    cut(first, last, self.rows) * shared,
+                    cut(first, last, self.rows) * self.window_tiles,
                     (group * channels, (group + 1) * channels),
                 )
 
     def _depthwise_blocks(self) -> Iterator[Block]:
         size = self.lanes * self.channel_tiles
-        shared = min(self.window_tiles, -(-self.layer.windows // self.columns))
         for first in range(0, self.layer.filters, size):
             last = min(first + size, self.layer.filters)
             channels = (first // self.multiplier, (last - 1) // self.multiplier + 1)
-            yield Block((first, last), cut(first, last, self.lanes) * shared, channels)
+            yield Block((first, last), cut(first, last, self.lanes) * self.window_tiles, channels)
 
     def inner_channels(self) -> NDArray[np.int32]:
         """(inner, 2) first and last + 1 channel of each inner step, relative to the block's channels."""
@@ -204,9 +235,17 @@ class Nest:
 
 
 class NestSchedule(Schedule):
-    """A schedule whose steps are those of a nest."""
+    """A schedule whose steps are those of a nest.
 
-    def __init__(self, nest: Nest) -> None:
+    `by_tile` makes the cost of each step for each tile, where steps are additive: (regions, filter blocks
+    or 1, window groups, parts or 1, sets, inner), parts as in `Block.tile_filters`.
+    """
+
+    def __init__(self, nest: Nest, by_tile: Callable[[], NDArray[np.integer]] | None = None) -> None:
+        self.nest = nest
+        self.window_groups = nest.window_tiles
+        self._by_tile = by_tile
+        self._tiles: TileCycles | None = None
         self.original = nest.original
         self.layer = nest.layer
         self.blocks = nest.blocks()
@@ -215,6 +254,15 @@ class NestSchedule(Schedule):
         self.windows_per_set = nest.windows_per_set
         self.inner_channels = nest.inner_channels()
         self.window_parallel = nest.window_parallel
+
+    def tile_cycles(self, start: ArrayLike, stop: ArrayLike, tile: int) -> NDArray[np.int64]:
+        """Cycles of one tile, see `Schedule.tile_cycles`; costs by tile are made at the first call."""
+        if self._by_tile is None:
+            return self.cycles(start, stop)
+        if self._tiles is None:
+            nest = self.nest
+            self._tiles = TileCycles(self.blocks, nest.window_tiles, nest.blocks_per_region, self._by_tile())
+        return self._tiles.cycles(np.asarray(start, np.int64), np.asarray(stop, np.int64), tile)
 
 
 class ConstantSchedule(NestSchedule):
@@ -246,8 +294,13 @@ class PrefixSchedule(NestSchedule):
     `prefix` is (regions, sets * inner + 1): cycles of the first n steps of one block.
     """
 
-    def __init__(self, nest: Nest, prefix: NDArray[np.integer]) -> None:
-        super().__init__(nest)
+    def __init__(
+        self,
+        nest: Nest,
+        prefix: NDArray[np.integer],
+        by_tile: Callable[[], NDArray[np.integer]] | None = None,
+    ) -> None:
+        super().__init__(nest, by_tile)
         self._prefix = prefix
         self._block_steps = nest.sets * nest.inner
         self._repeats = nest.blocks_per_region
@@ -273,8 +326,13 @@ class FinishSchedule(NestSchedule):
     For steps that overlap, and for additive ones that differ from filter block to filter block.
     """
 
-    def __init__(self, nest: Nest, finish: NDArray[np.integer]) -> None:
-        super().__init__(nest)
+    def __init__(
+        self,
+        nest: Nest,
+        finish: NDArray[np.integer],
+        by_tile: Callable[[], NDArray[np.integer]] | None = None,
+    ) -> None:
+        super().__init__(nest, by_tile)
         self._finish = finish
 
     def cycles(self, start: ArrayLike, stop: ArrayLike) -> NDArray[np.int64]:
@@ -306,6 +364,26 @@ def prefix_sums(costs: NDArray[np.integer]) -> NDArray[np.integer]:
     sums = np.zeros((len(flat), flat.shape[1] + 1), dtype=np.int32 if peak < 2**31 else np.int64)
     np.cumsum(flat, axis=1, out=sums[:, 1:])
     return sums
+
+
+def takes_windows(layer: Layer) -> bool:
+    """False for the fully connected nest: one window, steps dealt over the columns."""
+    return layer.kind == "conv" or layer.windows > 1
+
+
+def allowed_split(design: Design, layer: Layer, split: int | None) -> int:
+    """`split`, or the only one or the least that the design has; raises InputError for another."""
+    allowed = design.splits(layer)
+    if split is None:
+        return allowed[0]
+    if split not in allowed:
+        raise InputError(
+            "groups of tiles with different windows",
+            field=f"layer {layer.name!r}: split",
+            found=split,
+            allowed=allowed,
+        )
+    return split
 
 
 def cut(first: int, last: int, size: int) -> tuple[Range, ...]:

@@ -17,6 +17,7 @@ from dpred_sim.designs.bricks import (
     differences,
     group_costs,
     set_maximum,
+    tile_costs,
     with_idle_cells,
 )
 from dpred_sim.designs.charged import check_columns, check_overlapped, check_steps
@@ -76,24 +77,29 @@ class Pragmatic(NestDesign):
             for label, ahead in (("equal peak", 0), ("run-ahead 1", 1))
         )
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
-        """Steps of a layer; raises InputError for a layer that the hardware cannot run."""
-        nest = self.nest(layer, rows)
+    def of_nest(self, nest: Nest) -> NestSchedule:
+        """Steps of a layer; raises InputError for differences that do not fit the units."""
         if self.diffy and nest.act_blocks > 1:
             raise InputError(
                 "differences cannot be split over narrower units",
-                field=f"layer {layer.name!r}: pe_width",
+                field=f"layer {nest.layer.name!r}: pe_width",
                 found=self.pe_width,
-                allowed=f">= {layer.activations.precision}",
+                allowed=f">= {nest.layer.activations.precision}",
             )
-        options = ("pragmatic", self.first_stage_bits, self.recoding, self.diffy and layer.kind == "conv")
+        options = (
+            "pragmatic",
+            self.first_stage_bits,
+            self.recoding,
+            self.diffy and nest.layer.kind == "conv",
+        )
         if not nest.window_parallel:
             finish = kept(nest, ("turns", nest.steps, *options), lambda: self._turns(nest))
             return FinishSchedule(nest, finish)
         if self.run_ahead:
             key = ("ahead", nest.blocks_per_region, self.run_ahead, *options)
             return FinishSchedule(nest, kept(nest, key, lambda: self._ahead(nest)))
-        return PrefixSchedule(nest, kept(nest, ("sums", *options), lambda: prefix_sums(self._steps(nest))))
+        sums = kept(nest, ("sums", *options), lambda: prefix_sums(self._steps(nest)))
+        return PrefixSchedule(nest, sums, lambda: tile_costs(nest, self._groups(nest))[:, None])
 
     def _steps(self, nest: Nest) -> Bytes:
         """Cost of each step with every column waiting: (regions, sets, inner)."""
@@ -103,9 +109,12 @@ class Pragmatic(NestDesign):
         slowest: Bytes = group_costs(nest, planes, 1, both_ends=False).max(axis=-1)
         return slowest
 
+    def _groups(self, nest: Nest) -> Bytes:
+        """Cost of each column in each step: (regions, sets, inner, columns)."""
+        return group_costs(nest, self._planes(nest), 1, both_ends=False)
+
     def _ahead(self, nest: Nest) -> NDArray[np.int64]:
-        costs = group_costs(nest, self._planes(nest), 1, both_ends=False)
-        return overlapped(costs, nest.blocks_per_region, self.run_ahead)
+        return overlapped(self._groups(nest), nest.blocks_per_region, self.run_ahead)
 
     def _turns(self, nest: Nest) -> NDArray[np.int64]:
         chunks = self._planes(nest)[0].tops[0, 0].max(axis=0)
@@ -135,11 +144,12 @@ class Pragmatic(NestDesign):
             cycles = unit_cycles(filled.reshape(-1, size), 1 << self.first_stage_bits)
         return cycles.reshape(*values.shape[:2], -1)
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from the terms that each unit takes in the cycles it is charged; see `Design.compute`."""
-        nest, schedule = self.nest(layer), self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         if nest.window_parallel:
-            costs = group_costs(nest, self._planes(nest), 1, both_ends=False)
+            costs = self._groups(nest)
             if self.run_ahead:
                 check_overlapped(schedule, nest, costs, self.run_ahead)
             else:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from dpred_sim.designs.base import Block, ComparisonPoint, Design, Range, Schedule, register
 from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.loop_nest import (
+    allowed_split,
     check_choice,
     check_counts,
     check_flags,
@@ -153,12 +154,13 @@ class Scnn(Design):
         made = cls(group_passes="separate", pe_width=bits, tiles=64)
         return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, 1, note),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> ScnnSchedule:
+    def schedule(self, layer: Layer, rows: int | None = None, split: int | None = None) -> ScnnSchedule:
         """Steps of a layer, `rows` limits the filters of a pass.
 
         Raises InputError for a layer that cannot run, or of which not even one row of outputs fits the units.
         """
         require_products(layer)
+        allowed_split(self, layer, split)
         self._check_widths(layer)
         cut = self._cut(layer, rows)
         geometry = layer.stride, layer.padding, layer.dilation
@@ -296,9 +298,9 @@ class Scnn(Design):
         share[1, 1] = 0
         return int(share.max()) * np.array([last - first for first, last in passes], dtype=np.int64)
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from outer products of non-zeros, added up by coordinates; see `Design.compute`."""
-        schedule = self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
         tensor = layer.activations.load()
         assert layer.weights is not None
         weights = layer.weights.load().values

@@ -12,7 +12,7 @@ from dpred_sim.designs.charged import check_columns, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.entering import always, bit_serial, whole
 from dpred_sim.designs.functional import Lanes, nest_outputs
-from dpred_sim.designs.loop_nest import ConstantSchedule, NestDesign
+from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign
 from dpred_sim.workload.layer import Layer
 
 
@@ -30,13 +30,14 @@ class Stripes(NestDesign):
         made = cls(columns=bits, pe_width=bits)
         return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits),)
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> ConstantSchedule:
-        """Steps of a layer, min(precision, pe_width) cycles each; raises InputError as `nest` does."""
-        return ConstantSchedule(self.nest(layer, rows), min(layer.activations.precision, self.pe_width))
+    def of_nest(self, nest: Nest) -> ConstantSchedule:
+        """Steps of min(precision, pe_width) cycles each."""
+        return ConstantSchedule(nest, min(nest.layer.activations.precision, self.pe_width))
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs from the bits of the layer's precision; see `Design.compute`."""
-        nest, schedule = self.nest(layer), self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         bits = min(layer.activations.precision, self.pe_width)
         if nest.window_parallel:
             check_steps(schedule, nest, np.array([bits]))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
-from dpred_sim.designs.bricks import chunk_costs, own_bits, plain_bricks, set_maximum
+from dpred_sim.designs.bricks import chunk_costs, own_bits, plain_bricks, set_maximum, tile_maximum
 from dpred_sim.designs.charged import check_rounds, check_steps
 from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.entering import bit_serial, loaded, of_chunks, of_rows, of_steps, whole
@@ -58,16 +58,15 @@ class Tartan(NestDesign):
             for label, dynamic in (("equal peak", False), ("dynamic widths", True))
         )
 
-    def schedule(self, layer: Layer, rows: int | None = None) -> NestSchedule:
-        """Steps of a layer; raises InputError for a layer that cannot run."""
-        nest = self.nest(layer, rows)
+    def of_nest(self, nest: Nest) -> NestSchedule:
+        """Steps of a layer."""
         if nest.window_parallel:
             if not self.dynamic_widths:
                 return ConstantSchedule(nest, self._bits(nest)[0])
             sums = kept(
                 nest, ("widest sums",), lambda: prefix_sums(set_maximum(nest, plain_bricks(nest).tops))
             )
-            return PrefixSchedule(nest, sums)
+            return PrefixSchedule(nest, sums, lambda: tile_maximum(nest, plain_bricks(nest).tops)[:, None])
         key = ("rounds", nest.layer.weights, nest.steps, nest.rows, nest.filter_tiles, self.dynamic_widths)
         return FinishSchedule(nest, kept(nest, key, lambda: self._rounds(nest)))
 
@@ -90,9 +89,10 @@ class Tartan(NestDesign):
             costs[:, starts] = max(self._bits(nest))
         return running(costs)
 
-    def compute(self, layer: Layer) -> NDArray[np.int64]:
+    def compute(self, layer: Layer, split: int | None = None) -> NDArray[np.int64]:
         """Outputs bit by bit; weights of fully connected layers come in bit by bit; see `Design.compute`."""
-        nest, schedule = self.nest(layer), self.schedule(layer)
+        schedule = self.schedule(layer, split=split)
+        nest = schedule.nest
         act_bits, wgt_bits = self._bits(nest)
         if nest.window_parallel:
             steps = np.full((nest.regions, nest.sets, nest.inner), act_bits)

@@ -60,9 +60,12 @@ def split(value: int, signed: bool, blocks: int, size: int) -> list[tuple[int, b
 
 
 class Nest:
-    """The loops of a layer on a design, as one reads them in a paper."""
+    """The loops of a layer on a design, as one reads them in a paper.
 
-    def __init__(self, design: Any, layer: Layer, rows: int | None = None) -> None:
+    The tiles form `split` groups that take different windows; where a design may choose, one of its choices.
+    """
+
+    def __init__(self, design: Any, layer: Layer, rows: int | None = None, split: int | None = None) -> None:
         self.design, self.layer = design, layer
         assert layer.weights is not None
         self.blocks_a = ceil(layer.activations.precision, design.pe_width)
@@ -71,10 +74,20 @@ class Nest:
         if rows is not None:
             self.rows = min(rows, self.rows)
         self.fc = layer.kind == "linear" and layer.windows == 1
-        self.by_windows = design.tile_split == "windows" and not self.fc
         self.tiles = 1 if layer.is_depthwise and design.depthwise == "one_tile" else design.tiles
+        self.split = self.chosen() if split is None else split
+        self.each = self.tiles // self.split  # tiles of a group
         self.folded = design.space_to_depth and layer.channels == 3 and layer.stride != (1, 1)
         self.folded &= layer.kind == "conv" and layer.dilation == (1, 1) and layer.groups == 1
+
+    def chosen(self) -> int:
+        """Any of the groups that the design allows, another one for another layer."""
+        if self.fc or self.design.tile_split == "filters":
+            return 1
+        if self.design.tile_split == "windows":
+            return self.tiles
+        groups = [n for n in range(1, self.tiles + 1) if self.tiles % n == 0]
+        return groups[(self.layer.windows + self.layer.filters + self.layer.height) % len(groups)]
 
     def taps(self) -> list[tuple[int, int]]:
         ky, kx = self.layer.kernel
@@ -87,7 +100,7 @@ class Nest:
         layer, design = self.layer, self.design
         if layer.is_depthwise:
             lanes = min(design.lanes, self.rows)
-            spread = 1 if self.by_windows else self.tiles
+            spread = self.each
             each = layer.filters // layer.channels
             filters = list(range(layer.filters))
             packs = [filters[i : i + lanes] for i in range(0, layer.filters, lanes)]
@@ -103,8 +116,7 @@ class Nest:
         """Filter blocks of a region."""
         if self.layer.is_depthwise:
             return 1
-        tiles = 1 if self.by_windows else self.tiles
-        return ceil(self.layer.filters // self.layer.groups, self.rows * tiles)
+        return ceil(self.layer.filters // self.layer.groups, self.rows * self.each)
 
     def value(self, window: tuple[int, int], tap: tuple[int, int], channel: int) -> int:
         layer = self.layer
@@ -134,8 +146,7 @@ class Nest:
         layer = self.layer
         height, wide = layer.conv_height, layer.conv_width
         windows = [(y, x) for y in range(height) for x in range(wide)]
-        window_tiles = self.tiles if self.by_windows else 1
-        size = 1 if self.fc else self.columns * window_tiles
+        size = 1 if self.fc else self.columns * self.split
         sets = [windows[i : i + size] for i in range(0, len(windows), size)]
         for region, tiles in enumerate(self.lane_channels()):
             for window_set, taken in enumerate(sets):
@@ -144,7 +155,7 @@ class Nest:
                     for tap in self.taps():
                         for chunk in range(len(tiles[0])):
                             held = []
-                            for w in range(window_tiles):
+                            for w in range(self.split):
                                 own = taken[w * self.columns : (w + 1) * self.columns]
                                 for tile in tiles:
                                     held.append([c for p in own for c in self.column(p, tap, tile[chunk])])
@@ -161,14 +172,14 @@ class Nest:
         tap, chunk = self.taps()[step.inner // len(tiles[0])], step.inner % len(tiles[0])
         if layer.is_depthwise:
             lanes = min(self.design.lanes, self.rows)
-            first = step.region * lanes * (1 if self.by_windows else self.tiles)
+            first = step.region * lanes * self.each
             packs = []
             for tile in tiles:
                 packs.append([[self.weight(first + r, tap, 0)] for r in range(len(tile[0]))])
                 first += lanes
             return [(columns, packs[n % len(packs)]) for n, columns in enumerate(step.tiles)]
         filters = layer.filters // layer.groups
-        size = self.rows * (1 if self.by_windows else self.tiles)
+        size = self.rows * self.each
         taken = range(step.block * size, min((step.block + 1) * size, filters))
         start = tiles[0][0][0]
         rows = [
@@ -324,9 +335,9 @@ def nest_parameters(draw: Any) -> dict[str, Any]:
         "lanes": draw(st.integers(1, 5)),
         "columns": draw(st.integers(least, 6)),
         "rows": draw(st.integers(least, 5)),
-        "tiles": draw(st.integers(1, 3)),
+        "tiles": draw(st.sampled_from([1, 2, 3, 4, 6])),
         "pe_width": pe_width,
-        "tile_split": draw(st.sampled_from(["filters", "windows"])),
+        "tile_split": draw(st.sampled_from(["filters", "windows", "auto"])),
         "depthwise": draw(st.sampled_from(["spread", "one_tile"])),
         "space_to_depth": draw(st.booleans()),
     }

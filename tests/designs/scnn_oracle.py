@@ -106,8 +106,8 @@ def cut(design: Any, layer: Layer, rows: int | None) -> tuple[list[range], list[
         if held <= design.accumulators:
             taken, parts = passes(design, layer, held, rows), bands(layer, height)
             entering = sum(len(read) for _ in taken for _, read in parts)
-            if best is None or (entering, len(parts)) < best[0]:
-                best = (entering, len(parts)), taken, parts
+            if best is None or (entering, -height) < best[0]:
+                best = (entering, -height), taken, parts
     return best[1], best[2]
 
 

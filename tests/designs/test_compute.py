@@ -100,8 +100,11 @@ def test_all_designs_are_here() -> None:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_outputs(name: str, data: Any) -> None:
-    layer = data.draw(layers())
-    assert data.draw(made(name)).compute(layer).tolist() == slow_outputs(layer)
+    layer, one = data.draw(layers()), data.draw(made(name))
+    expected = slow_outputs(layer)
+    assert one.compute(layer).tolist() == expected
+    for split in one.splits(layer):
+        assert one.compute(layer, split).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["dpred_stripes", "pragmatic"])

@@ -60,7 +60,7 @@ def compare(made: Any, layer: Layer, rows: int | None) -> None:
         grown = in_turn(steps, nest.columns, cost, lambda step: 1)
     else:
         grown = waiting(steps, lambda step: costs_of_groups(made, nest, step), made.run_ahead)
-    check(made.schedule(layer, rows), nest, grown)
+    check(made.schedule(layer, rows, nest.split), nest, grown)
 
 
 @settings(max_examples=120, deadline=None)

@@ -109,7 +109,7 @@ def compare(made: Any, layer: Layer, rows: int | None) -> None:
         grown = in_turn(steps, nest.columns, fc_cost, issue)
     else:
         grown = waiting(steps, cost)
-    check(made.schedule(layer, rows), nest, grown)
+    check(made.schedule(layer, rows, nest.split), nest, grown)
 
 
 def test_fully_connected_speed_up_at_equal_peak() -> None:

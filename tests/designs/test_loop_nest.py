@@ -36,9 +36,9 @@ def test_constant_designs(
     name: str, parameters: dict[str, Any], layer: Layer, rows: int | None, data: Any
 ) -> None:
     made = design(name, **parameters)
-    schedule = made.schedule(layer, rows)
-    cost = 1 if name == "dadiannao" else min(layer.activations.precision, parameters["pe_width"])
     nest = Nest(made, layer, rows)
+    schedule = made.schedule(layer, rows, nest.split)
+    cost = 1 if name == "dadiannao" else min(layer.activations.precision, parameters["pe_width"])
     free, clock, finish = [0] * nest.columns, 0, [0]
     for number, _ in enumerate(nest.steps()):
         column = number % nest.columns if nest.fc else 0
@@ -58,8 +58,8 @@ def test_constant_designs(
 @given(nest_parameters(), layers(), st.sampled_from([None, 1, 2]))
 def test_blocks_cover_every_filter_once(parameters: dict[str, Any], layer: Layer, rows: int | None) -> None:
     made = design("stripes", **parameters)
-    schedule = made.schedule(layer, rows)
     nest = Nest(made, layer, rows)
+    schedule = made.schedule(layer, rows, nest.split)
     filters = [f for block in schedule.blocks for f in range(*block.filters)]
     assert filters == list(range(layer.filters))
     regions = nest.lane_channels()
@@ -71,6 +71,9 @@ def test_blocks_cover_every_filter_once(parameters: dict[str, Any], layer: Layer
         assert parts == set(range(*block.filters))
         assert all(0 < last - first <= nest.rows for first, last in block.tile_filters)
         assert len(block.tile_filters) <= parameters["tiles"]
+        count = len(block.tile_filters) // schedule.window_groups
+        assert block.tile_filters == block.tile_filters[:count] * schedule.window_groups
+        assert [f for tile in block.tile_filters[:count] for f in range(*tile)] == list(range(*block.filters))
         for inner, (first, last) in enumerate(schedule.inner_channels.tolist()):
             if layer.is_depthwise:
                 assert first == 0 and last >= len(read)

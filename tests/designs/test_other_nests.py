@@ -56,7 +56,7 @@ def test_tartan(parameters: dict[str, Any], layer: Layer, dynamic: bool, rows: i
         round_ = [s for s in steps if s.block == step.block and 0 <= s.inner - step.inner < nest.columns]
         return [max(max(widest(s), widest_weight(s)) for s in round_) if dynamic else max(static)]
 
-    check(made.schedule(layer, rows), nest, waiting(steps, cost))
+    check(made.schedule(layer, rows, nest.split), nest, waiting(steps, cost))
 
 
 @settings(max_examples=80, deadline=None)
@@ -82,7 +82,7 @@ def test_cnvlutin(parameters: dict[str, Any], layer: Layer, columns: int, rows: 
         grown, last[1] = done - last[1], done
         return [grown]
 
-    check(made.schedule(layer, rows), nest, waiting(nest.steps(), cost))
+    check(made.schedule(layer, rows, nest.split), nest, waiting(nest.steps(), cost))
 
 
 @settings(max_examples=80, deadline=None)

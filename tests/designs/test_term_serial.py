@@ -142,7 +142,7 @@ def test_pragmatic(
         grown = in_turn(steps, nest.columns, lambda step: max(costs(step)), lambda step: 1)
     else:
         grown = waiting(steps, costs, ahead)
-    check(made.schedule(layer, rows), nest, grown)
+    check(made.schedule(layer, rows, nest.split), nest, grown)
 
 
 @settings(max_examples=100, deadline=None)
@@ -172,7 +172,7 @@ def test_laconic(parameters: dict[str, Any], layer: Layer, recoding: bool, rows:
         grown = in_turn(steps, nest.columns, cost, lambda step: 1)
     else:
         grown = waiting(steps, lambda step: [cost(step)])
-    check(made.schedule(layer, rows), nest, grown)
+    check(made.schedule(layer, rows, nest.split), nest, grown)
 
 
 def test_differences_need_units_that_take_a_whole_value() -> None:
