@@ -102,7 +102,9 @@ class Scnn(Design):
     channels that its first filter reads (`joined`, as DNNsim does; depthwise layers apart), or ends with its
     group (`separate`). `barrier`: units wait for each other after every channel, as in DNNsim, or after a
     pass. Without `conflicts` products queue before the banks of their accumulators, and nobody waits for the
-    fullest one.
+    fullest one. Fully connected layers are folded to planes; with `fc_halo` a pass then exchanges partial
+    sums as after a convolution on that plane, as in DNNsim, else the sum over the units is not charged, as
+    in other designs.
     Raises InputError for a value that is not allowed.
     """
 
@@ -115,6 +117,7 @@ class Scnn(Design):
     group_passes: GroupPasses = "joined"
     barrier: Barrier = "channel"
     conflicts: bool = True
+    fc_halo: bool = False
     pe_width: int = 16
     tiles: int = 0
     """Units of the grid; 0 stands for as many as it has."""
@@ -127,7 +130,7 @@ class Scnn(Design):
         check_counts(self, "pe_width", high=16)
         check_choice(self, "group_passes", get_args(GroupPasses))
         check_choice(self, "barrier", get_args(Barrier))
-        check_flags(self, "conflicts")
+        check_flags(self, "conflicts", "fc_halo")
         if self.tiles not in (0, self.units):
             raise InputError(
                 f"each unit of the {self.grid_x} x {self.grid_y} grid is a tile",
@@ -289,7 +292,8 @@ class Scnn(Design):
         units = self.grid_x, self.grid_y
         sizes = FoldedGrid(units, self.act_inputs, self.wgt_inputs, self.banks, self.conflicts)
         costs = in_step(sizes.cycles(values, turns, weights, passes), self.barrier)
-        costs[:, -1] += self._halo(self._grid(layer, (0, 1)), passes)
+        if self.fc_halo:
+            costs[:, -1] += self._halo(self._grid(layer, (0, 1)), passes)
         return costs
 
     def _halo(self, grid: Grid, passes: list[Range]) -> NDArray[np.int64]:

@@ -168,5 +168,6 @@ def band_costs(
                 found[number, c] = max(total.values()) - before
             else:
                 found[number, c] = max(spent.values())
-        found[number, channels - 1] += halo * len(ks)
+        if not folded or design.fc_halo:
+            found[number, channels - 1] += halo * len(ks)
     return found

@@ -29,6 +29,7 @@ def designs(draw: Any) -> Any:
         group_passes=draw(st.sampled_from(["joined", "separate"])),
         barrier=draw(st.sampled_from(["channel", "pass"])),
         conflicts=draw(st.sampled_from([True, True, False])),
+        fc_halo=draw(st.booleans()),
         **({"serial_bits": draw(st.integers(1, 3))} if name == "scnn_dpred" else {}),
     )
 

@@ -48,6 +48,8 @@ def layer_of(case: str) -> Layer:
 def design_of(case: str, configuration: str) -> Design:
     about = MANIFEST["configurations"][configuration]
     parameters = dict(about["parameters"])
+    if about["design"] == "scnn":
+        parameters["fc_halo"] = True
     override: dict[str, Any] = CASES[case].get("parameter_override", {})
     if override and about["design"] != "scnn":
         special = [values for pattern, values in override.items() if fnmatch(configuration, pattern)]
