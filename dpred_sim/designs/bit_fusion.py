@@ -13,6 +13,7 @@ from dpred_sim.designs.dadiannao import bit_parallel
 from dpred_sim.designs.entering import two_bit_bricks
 from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign, check_choice
+from dpred_sim.designs.space_to_depth import SpaceToDepth
 from dpred_sim.errors import InputError
 from dpred_sim.workload.layer import Layer
 
@@ -25,7 +26,8 @@ class BitFusion(NestDesign):
     Precisions are rounded up to powers of two, at least 2. A unit does one product of two
     `pe_width`-bit values a cycle, (`pe_width` / p) times as many for each operand that is narrower,
     as more channels at a time, and takes p / `pe_width` times as long for each that is wider.
-    Conv groups, depthwise layers too, run one after another whatever `depthwise` says.
+    Conv groups, depthwise layers too, run one after another whatever `depthwise` says; strided layers are
+    not rearranged unless asked, as in the published formula.
     Raises InputError for a value that is not allowed.
     """
 
@@ -33,7 +35,7 @@ class BitFusion(NestDesign):
     rows: int = 32
     tiles: int = 1
     pe_width: int = 8
-    space_to_depth: bool = False
+    space_to_depth: SpaceToDepth = False
 
     def __post_init__(self) -> None:
         NestDesign.__post_init__(self)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpred_sim.designs.base import Block, Depthwise, Design, Range, Schedule, TileSplit
-from dpred_sim.designs.space_to_depth import rearranged
+from dpred_sim.designs.space_to_depth import SpaceToDepth, rearranged
 from dpred_sim.designs.tile_cycles import TileCycles
 from dpred_sim.errors import InputError
 from dpred_sim.workload.layer import Layer
@@ -33,8 +33,9 @@ class NestDesign(Design):
     that a unit takes of a value. `tile_split`: tiles take different filters of the same windows, or
     different windows of the same filters, or (`auto`) form Tw groups of Tf tiles, Tw x Tf = tiles: groups
     take different windows, tiles of a group different filters, with the Tw that suits a layer. `depthwise`:
-    groups of channels are spread over the tiles, or one tile does them all. `space_to_depth`: strided
-    3-channel layers are rearranged first.
+    groups of channels are spread over the tiles, or one tile does them all. `space_to_depth`: strided layers
+    with fewer channels than lanes are rearranged first where that leaves fewer steps; `images`: all strided
+    layers of 3 channels are, and no others.
     Raises InputError for a value that is not allowed.
     """
 
@@ -45,14 +46,14 @@ class NestDesign(Design):
     pe_width: int = 16
     tile_split: TileSplit = "filters"
     depthwise: Depthwise = "spread"
-    space_to_depth: bool = True
+    space_to_depth: SpaceToDepth = True
 
     def __post_init__(self) -> None:
         check_counts(self, "lanes", "columns", "rows", "tiles")
         check_counts(self, "pe_width", high=16)
         check_choice(self, "tile_split", get_args(TileSplit))
         check_choice(self, "depthwise", get_args(Depthwise))
-        check_flags(self, "space_to_depth")
+        check_choice(self, "space_to_depth", (False, True, "images"))
 
     def splits(self, layer: Layer) -> tuple[int, ...]:
         """Divisors of the tiles at `auto`, else one; layers with one window, or for one tile, have only 1."""
@@ -132,7 +133,8 @@ class Nest:
         depthwise layers are conv groups like any other."""
         require_products(layer)
         self.original = layer
-        self.layer = rearranged(layer) if design.space_to_depth else layer
+        lanes = design.lanes * (fused or 1)
+        self.layer = rearranged(layer, design.space_to_depth, lanes)
         self.pe_width = design.pe_width
         self.act_blocks = 1 if fused else split_blocks(layer, "activations", design)
         self.wgt_blocks = 1 if fused else split_blocks(layer, "weights", design)
@@ -146,7 +148,7 @@ class Nest:
         tiles = 1 if one_tile else design.tiles // self.split
         self.channel_tiles = tiles if self.depthwise else 1
         self.filter_tiles = 1 if self.depthwise else tiles
-        self._size_loops(design.lanes * (fused or 1))
+        self._size_loops(lanes)
 
     def wastes_groups_of(self, other: Nest) -> bool:
         """True where `other` has room for as many windows in a multiple of the tiles for filters."""

@@ -1,7 +1,7 @@
-"""Space to depth: a strided image layer as a dense one with more channels.
+"""Space to depth: a strided layer of few channels as a dense one with more.
 
-The first layer of an image network has 3 channels, so most of the lanes would idle. A layer with
-stride (sy, sx) is equal to one with stride 1, sy * sx * 3 channels and a kernel of
+The first layer of an image network has 3 channels, one of sound 1, so most of the lanes would idle. A layer
+of C channels and stride (sy, sx) is equal to one with stride 1, sy * sx * C channels and a kernel of
 (ceil(Ky / sy), ceil(Kx / sx)) on rearranged tensors: channel' = (y mod sy) * sx * C + (x mod sx) * C + c.
 The kernel is filled up with zeros, which take part in steps.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,29 +18,37 @@ from numpy.typing import NDArray
 from dpred_sim.values.tensor import LazyTensor, Tensor, TensorSource
 from dpred_sim.workload.layer import Layer, Pair
 
+SpaceToDepth = bool | Literal["images"]
+"""False: never; True: where fewer steps are left; `images`: on 3 channels, however many steps are left."""
 IMAGE_CHANNELS = 3
 
 
-def applies(layer: Layer) -> bool:
-    """True for a strided convolution on 3 channels (no groups, no dilation)."""
-    return (
-        layer.kind == "conv"
-        and layer.channels == IMAGE_CHANNELS
-        and layer.groups == 1
-        and layer.dilation == (1, 1)
-        and layer.stride != (1, 1)
-    )
+def applies(layer: Layer, rule: SpaceToDepth, lanes: int) -> bool:
+    """True for a strided convolution (no groups, no dilation) that the rule rearranges on so many lanes."""
+    plain = layer.kind == "conv" and layer.groups == 1 and layer.dilation == (1, 1)
+    if not plain or rule is False or layer.stride == (1, 1):
+        return False
+    if rule == "images":
+        return layer.channels == IMAGE_CHANNELS
+    (ky, kx), (sy, sx), (fewer_y, fewer_x) = layer.kernel, layer.stride, _kernel(layer)
+    steps = fewer_y * fewer_x * -(-sy * sx * layer.channels // lanes)
+    return layer.channels < lanes and steps < ky * kx
 
 
-def rearranged(layer: Layer) -> Layer:
+def _kernel(layer: Layer) -> Pair:
+    (ky, kx), (sy, sx) = layer.kernel, layer.stride
+    return -(-ky // sy), -(-kx // sx)
+
+
+def rearranged(layer: Layer, rule: SpaceToDepth, lanes: int) -> Layer:
     """The equal layer of stride 1 without padding, or `layer` itself when the rule does not apply.
 
     Its tensors are made when somebody looks at them and are kept on the memos of the originals.
     """
-    if not applies(layer) or layer.weights is None:
+    if not applies(layer, rule, lanes) or layer.weights is None:
         return layer
-    (ky, kx), (sy, sx) = layer.kernel, layer.stride
-    kernel = (-(-ky // sy), -(-kx // sx))
+    sy, sx = layer.stride
+    kernel, channels = _kernel(layer), sy * sx * layer.channels
     size = (layer.conv_height + kernel[0] - 1, layer.conv_width + kernel[1] - 1)
     top, left = layer.padding[:2]
     activations, weights = layer.activations, layer.weights
@@ -49,13 +57,13 @@ def rearranged(layer: Layer) -> Layer:
         activations=_derived(
             activations,
             ("space_to_depth", layer.stride, (top, left), size),
-            (*size, sy * sx * IMAGE_CHANNELS),
+            (*size, channels),
             lambda values: _fold(_placed(values[None], (top, left), size, layer.stride), layer.stride)[0],
         ),
         weights=_derived(
             weights,
             ("space_to_depth", layer.stride),
-            (layer.filters, *kernel, sy * sx * IMAGE_CHANNELS),
+            (layer.filters, *kernel, channels),
             lambda values: _fold(_placed(values, (0, 0), kernel, layer.stride), layer.stride),
         ),
         stride=(1, 1),

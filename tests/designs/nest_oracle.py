@@ -77,8 +77,21 @@ class Nest:
         self.tiles = 1 if layer.is_depthwise and design.depthwise == "one_tile" else design.tiles
         self.split = self.chosen() if split is None else split
         self.each = self.tiles // self.split  # tiles of a group
-        self.folded = design.space_to_depth and layer.channels == 3 and layer.stride != (1, 1)
-        self.folded &= layer.kind == "conv" and layer.dilation == (1, 1) and layer.groups == 1
+        self.folded = self.rearranges()
+
+    def rearranges(self) -> bool:
+        """True where space to depth is wanted, possible, and of use (or taken for images of any use)."""
+        layer, rule, (sy, sx) = self.layer, self.design.space_to_depth, self.layer.stride
+        if not rule or layer.kind != "conv" or layer.stride == (1, 1):
+            return False
+        if layer.dilation != (1, 1) or layer.groups > 1:
+            return False
+        if rule == "images":
+            return layer.channels == 3
+        (ky, kx), lanes = layer.kernel, self.design.lanes
+        before = ky * kx * ceil(layer.channels, lanes)
+        after = ceil(ky, sy) * ceil(kx, sx) * ceil(sy * sx * layer.channels, lanes)
+        return layer.channels < lanes and after < before
 
     def chosen(self) -> int:
         """Any of the groups that the design allows, another one for another layer."""
@@ -122,7 +135,7 @@ class Nest:
         layer = self.layer
         (top, left), (sy, sx), (dy, dx) = layer.padding[:2], layer.stride, layer.dilation
         if self.folded:
-            phase, channel = divmod(channel, 3)
+            phase, channel = divmod(channel, layer.channels)
             y = (window[0] + tap[0]) * sy + phase // sx
             x = (window[1] + tap[1]) * sx + phase % sx
         else:
@@ -194,7 +207,7 @@ class Nest:
         values = layer.weights.load().values.reshape(layer.filters, *layer.kernel, -1)
         y, x = tap
         if self.folded:
-            (sy, sx), (phase, channel) = layer.stride, divmod(channel, 3)
+            (sy, sx), (phase, channel) = layer.stride, divmod(channel, layer.channels)
             y, x = y * sy + phase // sx, x * sx + phase % sx
         return int(values[k, y, x, channel]) if y < layer.kernel[0] and x < layer.kernel[1] else 0
 
@@ -308,7 +321,7 @@ def layers(
         positions = small(2, 7) if kind == "linear" else 1
         return Layer.linear(kind, made(0, (positions, channels)), made(1, (small(1, 20), channels)))
     groups = {"groups": small(2, 3), "depthwise": small(2, 9)}.get(kind, 1)
-    channels = {"image": 3, "depthwise": groups}.get(kind) or groups * small(1, 7)
+    channels = {"image": small(1, 4), "depthwise": groups}.get(kind) or groups * small(1, 7)
     filters = groups * small(1, 3 if kind != "conv" else 9)
     kernel = (small(1, 3), small(1, 4))
     dilation = (small(1, 2), small(1, 2)) if kind != "image" else (1, 1)
@@ -332,12 +345,12 @@ def nest_parameters(draw: Any) -> dict[str, Any]:
     pe_width = draw(st.sampled_from([16, 8, 5]))
     least = 4 if pe_width == 5 else 2
     return {
-        "lanes": draw(st.integers(1, 5)),
+        "lanes": draw(st.sampled_from([1, 2, 3, 4, 5, 12])),
         "columns": draw(st.integers(least, 6)),
         "rows": draw(st.integers(least, 5)),
         "tiles": draw(st.sampled_from([1, 2, 3, 4, 6])),
         "pe_width": pe_width,
         "tile_split": draw(st.sampled_from(["filters", "windows", "auto"])),
         "depthwise": draw(st.sampled_from(["spread", "one_tile"])),
-        "space_to_depth": draw(st.booleans()),
+        "space_to_depth": draw(st.sampled_from([False, True, "images"])),
     }

@@ -125,7 +125,7 @@ def test_differences_need_units_that_take_a_whole_value() -> None:
         {"depthwise": "all"},
         {"pe_width": 17},
         {"rows": True},
-        {"space_to_depth": "yes"},
+        {"space_to_depth": "image"},
         {"lane": 4},
     ],
 )

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpred_sim.designs.base import design
 from dpred_sim.designs.space_to_depth import applies, rearranged
 from dpred_sim.values.tensor import Tensor
 from dpred_sim.workload.layer import Layer
@@ -26,19 +27,39 @@ def convolution(layer: Layer) -> Any:
     return out
 
 
-@settings(max_examples=40, deadline=None)
-@given(layers(("image",)))
-def test_outputs_stay(layer: Layer) -> None:
-    assume(layer.stride != (1, 1))
-    folded = rearranged(layer)
-    assert folded.stride == (1, 1) and folded.padding == (0, 0, 0, 0)
+@settings(max_examples=60, deadline=None)
+@given(layers(("image",)), st.integers(2, 40))
+def test_outputs_stay(layer: Layer, lanes: int) -> None:
+    folded = rearranged(layer, True, lanes)
     assert np.array_equal(convolution(folded), convolution(layer))
+    if folded is not layer:
+        assert folded.stride == (1, 1) and folded.padding == (0, 0, 0, 0)
+        steps = [a.kernel[0] * a.kernel[1] * -(-a.channels // lanes) for a in (layer, folded)]
+        assert layer.channels < lanes and steps[1] < steps[0]
+
+
+def test_where_it_is_of_use() -> None:
+    """The transform of a sound: 1 channel, 256 positions, stride 128: 16 steps in place of 256."""
+    sound = Layer.conv2d(
+        "c", Tensor(np.ones((1, 640, 1), int)), Tensor(np.ones((9, 1, 256, 1), int)), stride=(1, 128)
+    )
+    made = design("dadiannao").schedule(sound)
+    assert (made.inner, made.layer.channels, made.layer.kernel) == (16, 128, (1, 2))
+    assert design("dadiannao", space_to_depth="images").schedule(sound).inner == 256
+    # one step of 9 lanes would be three of 16
+    narrow = Layer.conv2d("c", Tensor(np.ones((8, 8, 9), int)), Tensor(np.ones((9, 1, 1, 9), int)), stride=2)
+    assert design("dadiannao").schedule(narrow).layer is narrow
+    image = Layer.conv2d("c", Tensor(np.ones((8, 8, 3), int)), Tensor(np.ones((9, 1, 1, 3), int)), stride=4)
+    assert [design("dadiannao", space_to_depth=rule).schedule(image).inner for rule in (True, "images")] == [
+        1,
+        3,
+    ]
 
 
 def test_channels_are_phases_row_first() -> None:
     image = np.arange(4 * 6 * 3).reshape(4, 6, 3)
     layer = Layer.conv2d("c", Tensor(image), Tensor(np.ones((1, 2, 3, 3), int)), stride=(2, 3))
-    folded = rearranged(layer).activations.load().values
+    folded = rearranged(layer, True, 16).activations.load().values
     assert folded.shape == (2, 2, 18)
     for y, x, c in np.ndindex(4, 6, 3):
         assert folded[y // 2, x // 3, (y % 2) * 9 + (x % 3) * 3 + c] == image[y, x, c]
@@ -57,11 +78,13 @@ def test_other_layers_stay(what: str) -> None:
     )
     if what == "linear":
         layer = Layer.linear("l", Tensor(np.ones((5, 3), int)), Tensor(np.ones((2, 3), int)))
-    assert not applies(layer) and rearranged(layer) is layer
+    for rule in (True, "images", False):
+        assert not applies(layer, rule, 3 if rule is True else 16)
+        assert rearranged(layer, rule, 3) is layer
 
 
 def test_tensors_are_kept() -> None:
     layer = Layer.conv2d(
         "c", Tensor(np.ones((9, 9, 3), int)), Tensor(np.ones((2, 3, 3, 3), int)), stride=2, padding=1
     )
-    assert rearranged(layer).activations is rearranged(layer).activations
+    assert rearranged(layer, True, 16).activations is rearranged(layer, "images", 16).activations
