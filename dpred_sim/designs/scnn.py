@@ -18,7 +18,9 @@ from dpred_sim.designs.loop_nest import (
     limited_rows,
     require_products,
     running,
+    takes_windows,
 )
+from dpred_sim.designs.scnn_dealt import DealtGrid
 from dpred_sim.designs.scnn_folded import FOLD, SIDE, FoldedGrid, folded
 from dpred_sim.designs.scnn_grid import Axis, Barrier, Grid, in_step, unit_cycles
 from dpred_sim.designs.scnn_products import least_cycles, least_folded, matched_products, outer_products
@@ -27,6 +29,7 @@ from dpred_sim.errors import InputError, InvariantBroken
 from dpred_sim.workload.layer import Layer
 
 GroupPasses = Literal["joined", "separate"]
+FullyConnected = Literal["dealt", "folded"]
 
 
 class Cut(NamedTuple):
@@ -63,7 +66,7 @@ class ScnnSchedule(Schedule):
         )
         self.sets = len(bands)
         self.inner = inner
-        self.window_parallel = layer.kind == "conv" or layer.windows > 1
+        self.window_parallel = takes_windows(layer)
         self.windows_per_set = (bands[0][1] - bands[0][0]) * layer.conv_width
         widest = max(last - first for first, last in (block.channels for block in self.blocks))
         size = FOLD if not self.window_parallel else -(-widest // inner)
@@ -102,9 +105,8 @@ class Scnn(Design):
     channels that its first filter reads (`joined`, as DNNsim does; depthwise layers apart), or ends with its
     group (`separate`). `barrier`: units wait for each other after every channel, as in DNNsim, or after a
     pass. Without `conflicts` products queue before the banks of their accumulators, and nobody waits for the
-    fullest one. Fully connected layers are folded to planes; with `fc_halo` a pass then exchanges partial
-    sums as after a convolution on that plane, as in DNNsim, else the sum over the units is not charged, as
-    in other designs.
+    fullest one. `fully_connected`: channels are `dealt` over the units, whose sums are added up at no cost,
+    or 256 at a time `folded` to a plane and worked on as by a convolution, with a halo exchange, as in DNNsim.
     Raises InputError for a value that is not allowed.
     """
 
@@ -117,7 +119,7 @@ class Scnn(Design):
     group_passes: GroupPasses = "joined"
     barrier: Barrier = "channel"
     conflicts: bool = True
-    fc_halo: bool = False
+    fully_connected: FullyConnected = "dealt"
     pe_width: int = 16
     tiles: int = 0
     """Units of the grid; 0 stands for as many as it has."""
@@ -130,7 +132,8 @@ class Scnn(Design):
         check_counts(self, "pe_width", high=16)
         check_choice(self, "group_passes", get_args(GroupPasses))
         check_choice(self, "barrier", get_args(Barrier))
-        check_flags(self, "conflicts", "fc_halo")
+        check_choice(self, "fully_connected", get_args(FullyConnected))
+        check_flags(self, "conflicts")
         if self.tiles not in (0, self.units):
             raise InputError(
                 f"each unit of the {self.grid_x} x {self.grid_y} grid is a tile",
@@ -170,11 +173,14 @@ class Scnn(Design):
         key = ("designs", self, layer.weights, *geometry, tuple(cut.passes), tuple(cut.bands))
         memo = layer.activations.memo
         if key not in memo:
-            costs = self._folded_costs(layer, cut.passes) if _is_folded(layer) else self._costs(layer, cut)
+            single = self._dealt_costs if self.fully_connected == "dealt" else self._folded_costs
+            costs = self._costs(layer, cut) if takes_windows(layer) else single(layer, cut.passes)
             memo[key] = costs.shape[-1], running(costs)
         inner, finish = memo[key]
         grid = self._grid(layer, cut.bands[0])
         units = -(-grid.x.size // grid.x.tile) * -(-grid.y.size // grid.y.tile)
+        if self.fully_connected == "dealt" and not takes_windows(layer):
+            units = min(self.units, layer.channels)
         return ScnnSchedule(layer, cut, inner, finish, units)
 
     def _check_widths(self, layer: Layer) -> None:
@@ -197,8 +203,8 @@ class Scnn(Design):
 
         A pass takes as many filters as fit: lower bands mean fewer passes, but each reads its halo anew.
         """
-        height = 1 if _is_folded(layer) else layer.conv_height
-        wide = -(-(1 if _is_folded(layer) else layer.conv_width) // self.grid_x)
+        height, width = (layer.conv_height, layer.conv_width) if takes_windows(layer) else (1, 1)
+        wide = -(-width // self.grid_x)
         high = -(-height // self.grid_y)
         if wide * high <= self.accumulators:
             return Cut(self._passes(layer, wide * high, rows), [(0, height)])
@@ -230,7 +236,7 @@ class Scnn(Design):
 
     def _grid(self, layer: Layer, band: Range) -> Grid:
         """The grid on one band of the plane: positions count from the first row that the band reads."""
-        if _is_folded(layer):
+        if not takes_windows(layer):
             x = Axis(SIDE, 1, SIDE, 1, 1, 0, self.grid_x)
             y = Axis(SIDE, 1, SIDE, 1, 1, 0, self.grid_y)
         else:
@@ -292,9 +298,21 @@ class Scnn(Design):
         units = self.grid_x, self.grid_y
         sizes = FoldedGrid(units, self.act_inputs, self.wgt_inputs, self.banks, self.conflicts)
         costs = in_step(sizes.cycles(values, turns, weights, passes), self.barrier)
-        if self.fc_halo:
-            costs[:, -1] += self._halo(self._grid(layer, (0, 1)), passes)
+        costs[:, -1] += self._halo(self._grid(layer, (0, 1)), passes)
         return costs
+
+    def _dealt_costs(self, layer: Layer, passes: list[Range]) -> NDArray[np.int64]:
+        """(passes, runs of 256 channels) cycles of a fully connected layer."""
+        assert layer.weights is not None
+        tensor = layer.activations.load()
+        values = tensor.values.reshape(-1)
+        turns = self.turns(values, tensor.signed)
+        busy = (values != 0) * (1 if turns is None else turns)
+        spent = self._dealt().cycles(busy, layer.weights.load().values, passes)
+        return in_step(spent, self.barrier)
+
+    def _dealt(self) -> DealtGrid:
+        return DealtGrid(self.units, self.wgt_inputs, self.banks, self.conflicts)
 
     def _halo(self, grid: Grid, passes: list[Range]) -> NDArray[np.int64]:
         """Cycles of the exchange of partial sums after each pass: the largest of the 8 neighbours' shares."""
@@ -314,7 +332,9 @@ class Scnn(Design):
         entered = self.entered(values.astype(np.int64), tensor.signed)
         passes, bands = self._cut(layer, None)
         busy = (values != 0) * turns
-        if _is_folded(layer):
+        if not takes_windows(layer) and self.fully_connected == "dealt":
+            least = self._dealt().least(busy.reshape(-1), weights, passes)[:, None]
+        elif not takes_windows(layer):
             owner = FoldedGrid((self.grid_x, self.grid_y), 1, 1, 1).owner()
             least = least_folded(busy, weights, passes, self._grid(layer, bands[0]), owner)[:, None]
         else:
@@ -332,7 +352,7 @@ class Scnn(Design):
             raise InvariantBroken(
                 f"layer {layer.name!r}: a channel of a pass is charged fewer cycles than it has blocks"
             )
-        return (matched_products if _is_folded(layer) else outer_products)(layer, entered, weights)
+        return (outer_products if takes_windows(layer) else matched_products)(layer, entered, weights)
 
     def entered(self, values: NDArray[np.int64], signed: bool) -> NDArray[np.int64]:
         """What multipliers see of the activations."""
@@ -367,7 +387,3 @@ def _positions(layer: Layer, band: Range) -> slice:
 def _rows_read(layer: Layer, band: Range) -> int:
     taken = _positions(layer, band)
     return int(taken.stop - taken.start)
-
-
-def _is_folded(layer: Layer) -> bool:
-    return layer.kind == "linear" and layer.windows == 1

@@ -116,12 +116,36 @@ def scnn_costs(design: Any, layer: Layer, rows: int | None = None) -> Costs:
     found: Costs = {}
     if layer.kind == "linear" and layer.windows == 1:
         ks = passes(design, layer, 1, rows)
+        if design.fully_connected == "dealt":
+            return dealt_costs(design, layer, ks)
         parts = [(range(1), range(len(values)))]
     else:
         ks, parts = cut(design, layer, rows)
     for band, (outputs, read) in enumerate(parts):
         costs = band_costs(design, layer, ks, values[read.start : read.stop], weights, len(outputs))
         found.update({(number, band, c): cost for (number, c), cost in costs.items()})
+    return found
+
+
+def dealt_costs(design: Any, layer: Layer, taken: list[range]) -> Costs:
+    """Channel c is the unit's c mod units: its activation meets blocks of the channel's weights."""
+    assert layer.weights is not None
+    values, weights = layer.activations.load().values.reshape(-1), layer.weights.load().values
+    found: Costs = {}
+    for number, ks in enumerate(taken):
+        total: Counter[int] = Counter({0: 0})
+        for step, first in enumerate(range(0, layer.channels, 256)):
+            spent: Counter[int] = Counter({0: 0})
+            for c in range(first, min(first + 256, layer.channels)):
+                acts = [(0, 0, int(values[c]))] if values[c] else []
+                wgts = [(k, 0, 0) for k in ks if weights[k, c]]
+                spent[c % design.units] += unit_cycles(design, layer, acts, wgts, (1, 1))
+            if design.barrier == "pass":
+                before = max(total.values())
+                total.update(spent)
+                found[number, 0, step] = max(total.values()) - before
+            else:
+                found[number, 0, step] = max(spent.values())
     return found
 
 
@@ -168,6 +192,5 @@ def band_costs(
                 found[number, c] = max(total.values()) - before
             else:
                 found[number, c] = max(spent.values())
-        if not folded or design.fc_halo:
-            found[number, channels - 1] += halo * len(ks)
+        found[number, channels - 1] += halo * len(ks)
     return found

@@ -49,7 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "group_passes": st.sampled_from(["joined", "separate"]),
         "barrier": st.sampled_from(["channel", "pass"]),
         "conflicts": FLAG,
-        "fc_halo": FLAG,
+        "fully_connected": st.sampled_from(["dealt", "folded"]),
     },
     "bit_fusion": {"pe_width": st.sampled_from([2, 4, 8, 16])},
 }

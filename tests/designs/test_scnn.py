@@ -29,7 +29,7 @@ def designs(draw: Any) -> Any:
         group_passes=draw(st.sampled_from(["joined", "separate"])),
         barrier=draw(st.sampled_from(["channel", "pass"])),
         conflicts=draw(st.sampled_from([True, True, False])),
-        fc_halo=draw(st.booleans()),
+        fully_connected=draw(st.sampled_from(["dealt", "folded"])),
         **({"serial_bits": draw(st.integers(1, 3))} if name == "scnn_dpred" else {}),
     )
 
@@ -147,7 +147,10 @@ def test_folds_of_a_fully_connected_layer() -> None:
         for inputs, units, banks in ((4, 3, 32), (3, 8, 2), (6, 16, 2)):
             sizes = {"act_inputs": inputs, "wgt_inputs": inputs, "grid_x": units, "grid_y": units}
             for name in ("scnn", "scnn_dpred"):
-                compare(design(name, **sizes, banks=banks, accumulators=8), layer, None)
+                for kind in ("dealt", "folded"):
+                    compare(
+                        design(name, **sizes, banks=banks, accumulators=8, fully_connected=kind), layer, None
+                    )
     schedule = design("scnn").schedule(layer)
     assert not schedule.window_parallel
     assert schedule.inner_channels.tolist() == [[0, 256], [256, 300]]
@@ -195,6 +198,17 @@ def test_every_weight_is_used_in_the_step_of_its_channel(made: Any, layer: Layer
     for channel in range(depth):
         step = channel if schedule.window_parallel else channel // 256
         assert set(steps[:, channel].tolist()) == {step}
+
+
+def test_fully_connected_layers_use_all_units() -> None:
+    """4096 channels on 64 units: 64 activations each x 256 filters in blocks of 4; folded, every unit goes
+    through the weights of all."""
+    layer = Layer.linear("fc", Tensor(np.ones((1, 4096), int)), Tensor(np.ones((256, 4096), int)))
+    dealt, folded = (design("scnn", fully_connected=kind).schedule(layer) for kind in ("dealt", "folded"))
+    assert dealt.total == 64 * 256 // 4
+    assert folded.total == 64 * 64 * 256 // 4 + 15 * 15 * 256
+    few = Layer.linear("fc", Tensor(np.ones((1, 9), int)), Tensor(np.ones((4, 9), int)))
+    assert design("scnn").schedule(few).blocks[0].tile_filters == ((0, 4),) * 9
 
 
 def test_what_the_hardware_cannot_do() -> None:

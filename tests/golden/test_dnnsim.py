@@ -49,7 +49,7 @@ def design_of(case: str, configuration: str) -> Design:
     about = MANIFEST["configurations"][configuration]
     parameters = dict(about["parameters"])
     if about["design"] == "scnn":
-        parameters["fc_halo"] = True
+        parameters["fully_connected"] = "folded"
     override: dict[str, Any] = CASES[case].get("parameter_override", {})
     if override and about["design"] != "scnn":
         special = [values for pattern, values in override.items() if fnmatch(configuration, pattern)]
