@@ -59,6 +59,10 @@ def compare_all(
         list[str] | None,
         typer.Option("--input", metavar="FILE", help="What the network is fed with; repeat for several."),
     ] = None,
+    unequal: Annotated[
+        bool,
+        typer.Option("--unequal", help="Compare where peak or mapping differ; each row says what does."),
+    ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Draws synthetic values.")] = 0,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the speed-ups into this .png or .svg.")
@@ -86,7 +90,7 @@ def compare_all(
     # Whatever a workload script prints must not get into the one document.
     with redirect_stdout(sys.stderr) if (as_json or as_csv) and sys.stderr else nullcontext():
         loaded = load_workload(workload, bits=bits, quantise=quantise, inputs=inputs or (), seed=seed)
-        comparison = compare_designs(loaded, None if designs is None else _names(designs))
+        comparison = compare_designs(loaded, None if designs is None else _names(designs), unequal=unequal)
         if plot is not None:
             _draw(comparison, plot)
     if as_json:

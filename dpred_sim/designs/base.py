@@ -149,6 +149,11 @@ class Design(ABC):
     tiles: int
     pe_width: int
 
+    @property
+    def mapping(self) -> dict[str, object]:
+        """How layers are laid out over the tiles, by parameter; empty where the dataflow leaves no choice."""
+        return {}
+
     @abstractmethod
     def schedule(self, layer: Layer, rows: int | None = None, split: int | None = None) -> Schedule:
         """Steps of a layer; `rows` limits how many rows (filters) of a tile are used.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.charged import check_columns, check_steps
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import two_bit_bricks
 from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign, check_choice
@@ -51,7 +51,7 @@ class BitFusion(NestDesign):
         macs = 512 * 8 * 8 // (bits * bits)
         note = f"512 8-bit units against {macs} {bits}-bit multipliers, neither with space to depth"
         baseline = bit_parallel(macs, bits, space_to_depth=False)
-        return (ComparisonPoint("per MAC", cls(), baseline, macs, bits * bits, note),)
+        return with_auto(ComparisonPoint("per MAC", cls(), baseline, macs, bits * bits, note))
 
     def nest(self, layer: Layer, rows: int | None = None, split: int | None = None) -> Nest:
         """The loop nest with as many lanes as products run at a time; raises InputError as `Nest` does."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import Bytes, arranged, bordered, unarranged, window_slabs
 from dpred_sim.designs.charged import check_sets
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import charged_bricks, nonzeros, whole
 from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import Nest, NestDesign, PrefixSchedule, check_counts, kept, prefix_sums
@@ -40,7 +40,7 @@ class Cnvlutin(NestDesign):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """4096 multiply-accumulates a cycle when no activation is zero."""
         made = cls(pe_width=bits)
-        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, 1),)
+        return with_auto(ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, 1))
 
     def of_nest(self, nest: Nest) -> PrefixSchedule:
         """Steps of a layer: a step adds what its brick delays the slowest lane of the set by.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,8 @@ class DaDianNao(NestDesign):
     @classmethod
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """4096 multiply-accumulates a cycle: the baseline against itself."""
-        return (ComparisonPoint("equal peak", bit_parallel(4096, bits), bit_parallel(4096, bits), 4096, 1),)
+        baseline = bit_parallel(4096, bits)
+        return with_auto(ComparisonPoint("equal peak", baseline, baseline, 4096, 1))
 
     def of_nest(self, nest: Nest) -> ConstantSchedule:
         """Steps of one cycle each."""
@@ -46,8 +48,23 @@ class DaDianNao(NestDesign):
         return layer.macs
 
 
-def bit_parallel(macs: int, bits: int, space_to_depth: bool = True) -> DaDianNao:
+def bit_parallel(macs: int, bits: int, **mapping: Any) -> DaDianNao:
     """The baseline of `macs` multiply-accumulates a cycle: 16 lanes, at most 16 filters a tile."""
     rows = min(16, macs // 16)
     tiles = macs // (16 * rows)
-    return DaDianNao(rows=rows, tiles=tiles, pe_width=bits, space_to_depth=space_to_depth)
+    return DaDianNao(rows=rows, tiles=tiles, pe_width=bits, **mapping)
+
+
+def with_auto(point: ComparisonPoint) -> tuple[ComparisonPoint, ...]:
+    """A point, and the same with the tiles of both machines split as suits each layer.
+
+    A design whose dataflow leaves no choice meets a baseline that has it; a single tile has nothing to split.
+    """
+    if point.baseline.tiles == 1:
+        return (point,)
+    design, baseline = (
+        replace(one, tile_split="auto") if isinstance(one, NestDesign) else one
+        for one in (point.design, point.baseline)
+    )
+    label = "auto" if point.label == "equal peak" else f"{point.label}, auto"
+    return point, replace(point, label=label, design=design, baseline=baseline)

@@ -20,7 +20,7 @@ from dpred_sim.designs.bricks import (
     tile_costs,
 )
 from dpred_sim.designs.charged import check_columns, check_overlapped, check_steps
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import (
     bit_serial,
     lows_of_chunks,
@@ -76,7 +76,7 @@ class DpredStripes(NestDesign):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """4096 multiply-accumulates a cycle: as many columns as values have bits."""
         made = cls(columns=bits, pe_width=bits)
-        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits),)
+        return with_auto(ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits))
 
     def of_nest(self, nest: Nest) -> NestSchedule:
         """Steps of a layer; raises InputError for differences that do not fit the units."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import lane_values, set_maximum
 from dpred_sim.designs.charged import check_columns, check_steps
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import most_terms, term_planes
 from dpred_sim.designs.filters import by_tile
 from dpred_sim.designs.functional import Lanes, nest_outputs
@@ -42,10 +42,11 @@ class Laconic(NestDesign):
 
     @classmethod
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
-        """4096 multiply-accumulates a cycle when every product has all terms, one-bit units as in loom."""
+        """4096 multiply-accumulates a cycle when every product has all terms, units and tiles as in loom."""
         made = cls(columns=bits, rows=8 * bits, tiles=32, pe_width=bits, tile_split="windows")
         note = f"a product of full-width values has {bits} x {bits} terms"
-        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits * bits, note),)
+        baseline = bit_parallel(4096, bits, tile_split="windows")
+        return with_auto(ComparisonPoint("equal peak", made, baseline, 4096, bits * bits, note))
 
     def of_nest(self, nest: Nest) -> FinishSchedule:
         """Steps of a layer."""

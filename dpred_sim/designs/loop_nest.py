@@ -55,6 +55,11 @@ class NestDesign(Design):
         check_choice(self, "depthwise", get_args(Depthwise))
         check_choice(self, "space_to_depth", (False, True, "images"))
 
+    @property
+    def mapping(self) -> dict[str, object]:
+        """The parameters that say which units a layer keeps busy, whatever its values."""
+        return {name: getattr(self, name) for name in ("tile_split", "depthwise", "space_to_depth")}
+
     def splits(self, layer: Layer) -> tuple[int, ...]:
         """Divisors of the tiles at `auto`, else one; layers with one window, or for one tile, have only 1."""
         one_tile = layer.is_depthwise and self.depthwise == "one_tile"

@@ -21,7 +21,7 @@ from dpred_sim.designs.bricks import (
     with_idle_cells,
 )
 from dpred_sim.designs.charged import check_columns, check_overlapped, check_steps
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import of_chunks, of_column_groups, shifted_terms, whole
 from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import (
@@ -72,9 +72,10 @@ class Pragmatic(NestDesign):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """4096 multiply-accumulates a cycle, in lockstep and with columns one step ahead."""
         baseline = bit_parallel(4096, bits)
-        return tuple(
-            ComparisonPoint(label, cls(columns=bits, pe_width=bits, run_ahead=ahead), baseline, 4096, bits)
-            for label, ahead in (("equal peak", 0), ("run-ahead 1", 1))
+        made = [cls(columns=bits, pe_width=bits, run_ahead=ahead) for ahead in (0, 1)]
+        return (
+            *with_auto(ComparisonPoint("equal peak", made[0], baseline, 4096, bits)),
+            *with_auto(ComparisonPoint("run-ahead 1", made[1], baseline, 4096, bits)),
         )
 
     def of_nest(self, nest: Nest) -> NestSchedule:

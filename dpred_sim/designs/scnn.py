@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpred_sim.designs.base import Block, ComparisonPoint, Design, Range, Schedule, register
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.loop_nest import (
     allowed_split,
     check_choice,
@@ -106,7 +106,7 @@ class Scnn(Design):
     group (`separate`). `barrier`: units wait for each other after every channel, as in DNNsim, or after a
     pass. Without `conflicts` products queue before the banks of their accumulators, and nobody waits for the
     fullest one. `fully_connected`: channels are `dealt` over the units, whose sums are added up at no cost,
-    or 256 at a time `folded` to a plane and worked on as by a convolution, with a halo exchange, as in DNNsim.
+    or 256 at a time `folded` to a plane as of a convolution, halo exchange included, as in DNNsim.
     Raises InputError for a value that is not allowed.
     """
 
@@ -158,7 +158,7 @@ class Scnn(Design):
         """The published 1024 multipliers against a dense machine of as many."""
         note = "1024 multipliers against a dense machine of 1024"
         made = cls(group_passes="separate", pe_width=bits, tiles=64)
-        return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, 1, note),)
+        return with_auto(ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, 1, note))
 
     def schedule(self, layer: Layer, rows: int | None = None, split: int | None = None) -> ScnnSchedule:
         """Steps of a layer, `rows` limits the filters of a pass.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import own_bits
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.loop_nest import check_counts
 from dpred_sim.designs.scnn import Scnn
 from dpred_sim.designs.work import total_work
@@ -38,7 +38,7 @@ class ScnnDpred(Scnn):
         """1024 x `bits` serial multipliers, 4 activations x 4 `bits` weights a unit, against a dense 1024."""
         note = f"{1024 * bits:,} serial multipliers against a dense machine of 1024"
         made = cls(group_passes="separate", pe_width=bits, tiles=64, act_inputs=4, wgt_inputs=4 * bits)
-        return (ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, bits, note),)
+        return with_auto(ComparisonPoint("1024 MACs", made, bit_parallel(1024, bits), 1024, bits, note))
 
     def turns(self, values: NDArray[Any], signed: bool) -> NDArray[np.uint8]:
         """Cycles that each activation takes to enter."""

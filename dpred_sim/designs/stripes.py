@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.charged import check_columns, check_steps
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import always, bit_serial, whole
 from dpred_sim.designs.functional import Lanes, nest_outputs
 from dpred_sim.designs.loop_nest import ConstantSchedule, Nest, NestDesign
@@ -28,7 +28,7 @@ class Stripes(NestDesign):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """4096 multiply-accumulates a cycle: as many columns as values have bits."""
         made = cls(columns=bits, pe_width=bits)
-        return (ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits),)
+        return with_auto(ComparisonPoint("equal peak", made, bit_parallel(4096, bits), 4096, bits))
 
     def of_nest(self, nest: Nest) -> ConstantSchedule:
         """Steps of min(precision, pe_width) cycles each."""

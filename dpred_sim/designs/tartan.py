@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dpred_sim.designs.base import ComparisonPoint, register
 from dpred_sim.designs.bricks import chunk_costs, own_bits, plain_bricks, set_maximum, tile_maximum
 from dpred_sim.designs.charged import check_rounds, check_steps
-from dpred_sim.designs.dadiannao import bit_parallel
+from dpred_sim.designs.dadiannao import bit_parallel, with_auto
 from dpred_sim.designs.entering import bit_serial, loaded, of_chunks, of_rows, of_steps, whole
 from dpred_sim.designs.filters import row_costs
 from dpred_sim.designs.functional import Lanes, nest_outputs
@@ -51,11 +51,10 @@ class Tartan(NestDesign):
     def equal_peak(cls, bits: int) -> tuple[ComparisonPoint, ...]:
         """4096 multiply-accumulates a cycle, with precisions and with dynamic widths."""
         baseline = bit_parallel(4096, bits)
-        return tuple(
-            ComparisonPoint(
-                label, cls(columns=bits, pe_width=bits, dynamic_widths=dynamic), baseline, 4096, bits
-            )
-            for label, dynamic in (("equal peak", False), ("dynamic widths", True))
+        made = [cls(columns=bits, pe_width=bits, dynamic_widths=dynamic) for dynamic in (False, True)]
+        return (
+            *with_auto(ComparisonPoint("equal peak", made[0], baseline, 4096, bits)),
+            *with_auto(ComparisonPoint("dynamic widths", made[1], baseline, 4096, bits)),
         )
 
     def of_nest(self, nest: Nest) -> NestSchedule:

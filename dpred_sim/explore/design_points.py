@@ -1,7 +1,7 @@
 """Compute cycles of a workload on every design, each against a baseline of the same peak.
 
-A design says itself at which points it is compared (`Design.equal_peak`). Memory plays no part: cycles are
-those of `Design.layer_cycles`.
+A design says itself at which points it is compared (`Design.equal_peak`), and peaks are measured.
+Memory plays no part: cycles are those of `Design.layer_cycles`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from dpred_sim.errors import InputError
+from dpred_sim.explore.design_equal import Terms, refuse, terms
 
 if TYPE_CHECKING:
     from dpred_sim.designs.base import ComparisonPoint, Design
@@ -88,11 +89,15 @@ class DesignPoint:
     """One design at one configuration, over the whole network.
 
     `peak` is None, and there is no baseline, for a design that names no point and is taken with its defaults.
+    `measured_peak` is what the design does with values that need all their bits, in multiply-accumulates a
+    cycle, `unequal` in what it differs from its baseline.
     """
 
     name: str
     label: str
     peak: int | None
+    measured_peak: float
+    unequal: dict[str, str]
     note: str
     parameters: dict[str, Any]
     baseline_parameters: dict[str, Any] | None
@@ -145,6 +150,8 @@ class DesignPoint:
             "design": self.name,
             "configuration": self.label,
             "peak_macs_per_cycle": self.peak,
+            "measured_peak_macs_per_cycle": round(self.measured_peak, 1),
+            "unequal": self.unequal,
             "note": self.note,
             "parameters": self.parameters,
             "baseline_parameters": self.baseline_parameters,
@@ -186,11 +193,14 @@ class DesignComparison:
         }
 
 
-def compare_designs(workload: Workload, names: Iterable[str] | None = None) -> DesignComparison:
+def compare_designs(
+    workload: Workload, names: Iterable[str] | None = None, *, unequal: bool = False
+) -> DesignComparison:
     """Compute cycles of the workload on the named designs (default: all), at each design's own points.
 
-    Raises InputError for an unknown name, and for a workload without a layer to compute. A layer that a
-    design refuses is reported at its point and left out of that point's sums, baseline included.
+    Raises InputError for an unknown name, for a workload without a layer to compute, and, before any work,
+    for a point whose design and baseline differ in peak or mapping, unless `unequal`. A layer that a design
+    refuses is reported at its point and left out of that point's sums, baseline included.
     """
     from dpred_sim.designs.base import DESIGNS
 
@@ -199,12 +209,13 @@ def compare_designs(workload: Workload, names: Iterable[str] | None = None) -> D
         raise InputError("no layer has anything to compute", field=f"workload {workload.name!r}")
     chosen = list(dict.fromkeys(names)) if names is not None else DESIGNS.names()
     classes = {name: DESIGNS.get(name) for name in chosen}  # unknown names are told before any work
-    known: dict[tuple[Design, int], int | None] = {}
-    points = [
-        _point(name, found, layers, known)
+    offered = [
+        (name, found, _terms(name, cls, found, workload.bits, unequal))
         for name, cls in classes.items()
         for found in cls.equal_peak(workload.bits) or (cls(),)
     ]
+    known: dict[tuple[Design, int], int | None] = {}
+    points = [_point(name, found, measured, layers, known) for name, found, measured in offered]
     return DesignComparison(
         workload=workload.name,
         source=workload.source,
@@ -234,9 +245,22 @@ def kind_of(node: Node) -> Kind:
     return "depthwise" if layer.is_depthwise else "conv"
 
 
+def _terms(name: str, cls: type[Design], found: ComparisonPoint | Design, bits: int, allowed: bool) -> Terms:
+    from dpred_sim.designs.base import ComparisonPoint
+    from dpred_sim.explore.peak import design_peak
+
+    if not isinstance(found, ComparisonPoint):
+        return Terms(design_peak(found, bits), 0, {})
+    measured = terms(name, cls, found, bits)
+    if not allowed:
+        refuse(name, found.label, measured)
+    return measured
+
+
 def _point(
     name: str,
     found: ComparisonPoint | Design,
+    measured: Terms,
     nodes: list[Node],
     known: dict[tuple[Design, int], int | None],
 ) -> DesignPoint:
@@ -261,6 +285,8 @@ def _point(
         name,
         label,
         peak,
+        measured.peak,
+        measured.unequal,
         note,
         parameters_of(made),
         None if reference is None else parameters_of(reference),

@@ -12,74 +12,85 @@ from dpred_sim.observe.tables import Column, text_table, wrapped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEADS: dict[Kind, str] = {
-    "conv": "conv",
-    "depthwise": "depthwise",
-    "fc": "fully conn.",
-    "recurrent": "recurrent",
-    "matmul": "matmul",
-}
+HEADS: dict[Kind, str] = {"conv": "conv", "depthwise": "dw", "fc": "fc", "recurrent": "rnn", "matmul": "mm"}
 FIELDS = (
-    *("design", "configuration", "peak_macs_per_cycle", "scope", "name", "kind", "macs"),
-    *("baseline_cycles", "cycles", "speedup", "ideal_cycles", "ideal_speedup", "refused"),
+    *("design", "configuration", "peak_macs_per_cycle", "measured_peak_macs_per_cycle", "unequal"),
+    *("scope", "name", "kind", "macs", "baseline_cycles", "cycles", "speedup"),
+    *("ideal_cycles", "ideal_speedup", "refused"),
 )
-WIDTH = 120
+WIDTH = 80
+PARTS = ("the ideal of each kind of layer", "cycles", "the ideal of the whole")
+"""What a table goes without where it is too wide, in this order."""
+KILO = 1_000_000
+"""Cycles from which on they are counted in thousands."""
 
 
 def design_table(comparison: DesignComparison, width: int | None = WIDTH) -> str:
     """Speed-up over the baseline of equal peak, by kind of layer and in total, with the ideal beside it.
 
-    Where that is wider than `width`, kinds go without their ideals.
+    Where that is wider than `width`, it goes without some of `PARTS`.
     """
-    lines = _table(comparison, ideals=True)
-    left_out = width is not None and max(map(len, lines)) > width
-    if left_out:
-        lines = _table(comparison, ideals=False)
+    lines, left_out = _table(comparison, 0), 0
+    while width is not None and max(map(len, lines)) > width and left_out < len(PARTS):
+        left_out += 1
+        lines = _table(comparison, left_out)
     values = (
         f"SYNTHETIC values: {comparison.source}" if comparison.synthetic else f"values: {comparison.source}"
     )
     title = [
         f"{comparison.workload} on {len(comparison.points)} designs, {comparison.bits} bit, compute only"
     ]
-    more = ["the ideal of each kind of layer is in --json and --csv"] if left_out else []
+    more = [f"in --json and --csv only: {', '.join(PARTS[:left_out])}"] if left_out else []
     return "\n".join(
         [*wrapped([*title, values], width), "", *lines, "", *wrapped([*notes(comparison), *more], width)]
     )
 
 
-def _table(comparison: DesignComparison, *, ideals: bool) -> list[str]:
+def _table(comparison: DesignComparison, left_out: int) -> list[str]:
+    """The table without the first `left_out` of `PARTS`."""
     kinds = comparison.kinds()
-    columns = [Column("design", left=True), Column("configuration", left=True), Column("peak", "MAC/cyc")]
+    kilo = any(point.summary().cycles >= KILO for point in comparison.points)
+    columns = [Column("design", left=True), Column("configuration", left=True), Column("peak", "MACs")]
     for kind in kinds:
-        columns += [Column(HEADS[kind], "times"), Column("ideal", "times")][: 1 + ideals]
-    columns += [
-        Column("all", "times"),
-        Column("ideal", "times"),
-        Column("design", "cycles"),
-        Column("baseline", "cycles"),
-    ]
+        columns += [Column(HEADS[kind], "times"), Column("ideal", "times")][: 1 + (left_out < 1)]
+    columns += [Column("all", "times"), Column("ideal", "times")][: 1 + (left_out < 3)]
+    if left_out < 2:
+        unit = "kcycles" if kilo else "cycles"
+        columns += [Column("design", unit), Column("base", unit)]
     refusing = any(point.refusals() for point in comparison.points)
-    if refusing:
-        columns.append(Column("re-", "fused"))
+    unequal = any(point.unequal for point in comparison.points)
+    columns += [Column("ref-", "used")] * refusing + [Column("unequal", left=True)] * unequal
     rows = []
     for point in comparison.points:
-        row = [point.name, point.label, "-" if point.peak is None else f"{point.peak:,}"]
+        row = [point.name, point.label, f"{point.measured_peak:.0f}"]
         for kind in kinds:
-            row += _pair(point.summary(kind))[: 1 + ideals]
+            row += _pair(point.summary(kind))[: 1 + (left_out < 1)]
         total = point.summary()
-        row += [*_pair(total), f"{total.cycles:,}", f"{total.baseline_cycles:,}" if point.peak else "-"]
-        if refusing:
-            row.append(str(total.refused or "-"))
+        row += _pair(total)[: 1 + (left_out < 3)]
+        if left_out < 2:
+            row += [_count(total.cycles, kilo), _count(total.baseline_cycles, kilo) if point.peak else "-"]
+        row += [str(total.refused or "-")] * refusing + [" ".join(point.unequal)] * unequal
         rows.append(row)
-    return text_table(columns, rows, gap=" " if len(kinds) > 2 else "  ")
+    return text_table(columns, rows, gap="  " if len(kinds) == 1 else " ")
+
+
+def _count(cycles: int, kilo: bool) -> str:
+    return f"{cycles / 1000:,.0f}" if kilo else f"{cycles:,}"
 
 
 def notes(comparison: DesignComparison) -> list[str]:
     """What the numbers mean, how the odd designs are normalised, and what was refused."""
     lines = [
         "times: cycles of the bit-parallel baseline of equal peak over those of the design, perfect memory",
+        "peak: measured, multiply-accumulates a cycle",
+        "auto: tiles of design and baseline split over windows and filters as suits each layer",
         "ideal: the same if each product cost its own work only (docs/designs.md)",
+        ", ".join(f"{HEADS[kind]}: {KINDS[kind]}" for kind in comparison.kinds()),
     ]
+    for point in comparison.points:
+        if point.unequal:
+            how = "; ".join(f"{key} {what}" for key, what in point.unequal.items())
+            lines.append(f"UNEQUAL: {point.name}, {point.label}: {how}")
     if comparison.skipped:
         lines.append(f"{comparison.skipped} layers without products are left out")
     told: dict[str, list[str]] = {}
@@ -100,7 +111,8 @@ def design_csv(comparison: DesignComparison) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
     for point in comparison.points:
-        own = [point.name, point.label, point.peak]
+        unequal = "; ".join(f"{key} {what}" for key, what in point.unequal.items()) or None
+        own = [point.name, point.label, point.peak, round(point.measured_peak, 1), unequal]
         for layer in point.lines():
             alone = Summary(
                 1, 0, layer.macs, layer.baseline_cycles or 0, layer.cycles or 0, layer.ideal_cycles

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dpred_sim.cli.main import main
 from dpred_sim.designs.base import DESIGNS
-from dpred_sim.explore.design_points import compare_designs
+from dpred_sim.errors import InputError
+from dpred_sim.explore.design_equal import terms
+from dpred_sim.explore.design_points import KINDS, compare_designs
 from dpred_sim.explore.design_tables import design_csv, design_table
 from dpred_sim.workload.layer import Layer
 from dpred_sim.workload.network import Network
@@ -61,8 +64,8 @@ def test_cycles_are_those_of_the_designs(comparison):
 
 
 def test_the_baseline_against_itself_is_one(comparison):
-    (point,) = [point for point in comparison.points if point.name == "dadiannao"]
-    assert point.summary().speedup == 1
+    points = [point for point in comparison.points if point.name == "dadiannao"]
+    assert [(point.label, point.summary().speedup) for point in points] == [("equal peak", 1), ("auto", 1)]
 
 
 def test_kinds_add_up(comparison):
@@ -100,33 +103,58 @@ def test_recurrent_layers_and_products_are_kinds_of_their_own():
         assert line.ideal_cycles == pytest.approx(sum(layer.ideal_cycles for layer in own))
         assert line.cycles == point.summary("recurrent").cycles
     names = [row["name"] for row in csv.DictReader(io.StringIO(design_csv(found)))]
-    assert names.count("rnn.h[0..5]") == 3 and "rnn.h[0]" not in names
+    assert names.count("rnn.h[0..5]") == 6 and "rnn.h[0]" not in names
 
 
-def test_kinds_go_without_their_ideals_where_the_table_is_too_wide():
+def head_of(table: str) -> list[str]:
+    return next(line.split() for line in table.splitlines() if line.startswith("design"))
+
+
+def test_a_table_that_is_too_wide_goes_without_some_columns():
     found = compare_designs(sequence(), ["dadiannao", "stripes"])
-    wide, narrow = design_table(found, None), design_table(found, 80)
-    head = next(line for line in wide.splitlines() if line.startswith("design"))
-    short = next(line for line in narrow.splitlines() if line.startswith("design"))
-    assert (head.count("ideal"), short.count("ideal")) == (4, 1)
-    assert "recurrent" in short and "matmul" in short
-    assert "the ideal of each kind of layer" in narrow and "the ideal of each kind" not in wide
+    kinds, cycles = ["fc", "rnn", "mm"], ["design", "base"]
+    own = ["design", "configuration", "peak"]
+    with_ideals = [head for kind in kinds for head in (kind, "ideal")]
+    expected = [
+        [*own, *with_ideals, "all", "ideal", *cycles],
+        [*own, *kinds, "all", "ideal", *cycles],
+        [*own, *kinds, "all", "ideal"],
+        [*own, *kinds, "all"],
+    ]
+    widths = [max(map(len, design_table(found, width).splitlines())) for width in (None, 75, 60, 55)]
+    tables = [design_table(found, width) for width in (None, 75, 60, 55)]
+    assert [head_of(table) for table in tables] == expected
+    assert widths[1:] <= [75, 60, 55] and widths[0] > 75
+    assert "in --json and --csv only: the ideal of each kind of layer, cycles" in tables[3].replace("\n", " ")
+    assert "csv only" not in tables[0]
+
+
+def test_the_longest_names_and_all_kinds_fit():
+    """Every design on a workload with every kind of layer, some of it refused."""
+    found = compare_designs(sequence())
+    layers = [
+        replace(layer, kind=kind)
+        for kind in KINDS
+        for layer in (replace(found.points[0].layers[0], layer=f"{kind} layer", refused="no"),)
+    ]
+    wide = replace(found, points=tuple(replace(point, layers=tuple(layers)) for point in found.points))
+    assert wide.kinds() == list(KINDS)
+    for line in design_table(wide).splitlines():
+        assert len(line) <= 80 or "refuses" in line
 
 
 def test_a_refusal_is_reported_and_left_out_of_both_sums(monkeypatch):
-    from dpred_sim.errors import InputError
-
     cls = DESIGNS.get("stripes")
     honest = cls.schedule
 
-    def schedule(self, layer, rows=None):
+    def schedule(self, layer, rows=None, split=None):
         if layer.name == "layer0":
             raise InputError("no such layer here", field=layer.name)
-        return honest(self, layer, rows)
+        return honest(self, layer, rows, split)
 
     monkeypatch.setattr(cls, "schedule", schedule)
     comparison = compare_designs(random_workload(21, layers=5), ["stripes"])
-    (point,) = comparison.points
+    point, _ = comparison.points
     assert [name for name, _ in point.refusals()] == ["layer0"]
     assert point.summary().refused == 1
     assert "no such layer here" in design_table(comparison)
@@ -147,7 +175,134 @@ def test_a_design_that_names_no_point_is_taken_with_its_defaults(monkeypatch):
 def test_the_table_fits(comparison):
     text = design_table(comparison)
     assert "SYNTHETIC" in text
-    assert max(len(line) for line in text.splitlines()) <= 120
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+@pytest.fixture
+def plugged(monkeypatch):
+    def plug(cls, name):
+        get, names = DESIGNS.get, DESIGNS.names
+        monkeypatch.setattr(DESIGNS, "get", lambda which: cls if which == name else get(which))
+        monkeypatch.setattr(DESIGNS, "names", lambda: [*names(), name])
+
+    return plug
+
+
+def test_an_inherited_point_that_does_not_fit_is_an_error(plugged):
+    class Halved(DESIGNS.get("stripes")):
+        """Two cycles a bit."""
+
+        def of_nest(self, nest):
+            schedule = super().of_nest(nest)
+            schedule.cost *= 2
+            return schedule
+
+    plugged(Halved, "halved")
+    for unequal in (False, True):
+        with pytest.raises(InputError, match="inherited from Stripes does not fit, equal peak") as error:
+            compare_designs(random_workload(21, layers=5), ["halved"], unequal=unequal)
+        assert error.value.field == "design halved: equal_peak"
+        assert error.value.found == "2,048 multiply-accumulates a cycle"
+
+
+def test_an_inherited_point_of_another_design_is_an_error(plugged):
+    stripes = DESIGNS.get("stripes")
+    parent = type(
+        "Parent", (stripes,), {"equal_peak": classmethod(lambda cls, bits: stripes.equal_peak(bits))}
+    )
+    plugged(type("Child", (parent,), {}), "child")
+    with pytest.raises(InputError, match="inherited from Parent does not fit") as error:
+        compare_designs(random_workload(21, layers=5), ["child"])
+    assert error.value.found == "Stripes"
+
+
+def test_an_inherited_point_that_fits_is_taken(plugged):
+    plugged(type("Same", (DESIGNS.get("stripes"),), {}), "same")
+    ours, theirs = (
+        compare_designs(random_workload(21, layers=5), [name]).points for name in ("same", "stripes")
+    )
+    assert [point.summary() for point in ours] == [point.summary() for point in theirs]
+
+
+@pytest.fixture
+def unlike(monkeypatch):
+    """Gives dpred_stripes one point, at which the design is changed."""
+    cls = DESIGNS.get("dpred_stripes")
+    honest = cls.equal_peak
+
+    def change(**changes):
+        def points(cls, bits):
+            found = honest(bits)[0]
+            return (replace(found, design=replace(found.design, **changes)),)
+
+        monkeypatch.setattr(cls, "equal_peak", classmethod(points))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tiles": 8}, {"peak": "2,048 against 4,096"}),
+        ({"tile_split": "auto"}, {"tile_split": "auto against filters"}),
+        ({"space_to_depth": False}, {"space_to_depth": "false against true"}),
+        (
+            {"columns": 32, "depthwise": "one_tile"},
+            {"peak": "8,192 against 4,096", "depthwise": "one_tile against spread"},
+        ),
+    ],
+)
+def test_unequal_terms_are_refused_or_said(changes, words, unlike):
+    unlike(**changes)
+    workload = random_workload(21, layers=5)
+    with pytest.raises(InputError, match="unequal terms") as error:
+        compare_designs(workload, ["dadiannao", "dpred_stripes"])
+    assert error.value.found == "; ".join(f"{key} {how}" for key, how in words.items())
+    found = compare_designs(workload, ["dadiannao", "dpred_stripes"], unequal=True)
+    assert [point.unequal for point in found.points] == [{}, {}, words]
+    table = design_table(found).splitlines()
+    (row,) = [line for line in table if line.startswith("dpred_stripes")]
+    assert row.endswith(" ".join(words))
+    assert any(line.startswith("UNEQUAL: dpred_stripes, equal peak: ") for line in table)
+    rows = list(csv.DictReader(io.StringIO(design_csv(found))))
+    assert {row["unequal"] for row in rows if row["design"] == "dpred_stripes"} == {error.value.found}
+    assert {row["unequal"] for row in rows if row["design"] == "dadiannao"} == {""}
+    document = found.to_dict()["designs"][-1]
+    assert document["unequal"] == words
+    assert document["measured_peak_macs_per_cycle"] == pytest.approx(found.points[-1].measured_peak)
+
+
+def test_a_peak_that_is_not_the_one_said_is_unequal(monkeypatch):
+    def wrong(cls, bits):
+        (found, _) = honest(bits)
+        return (replace(found, peak=1000),)
+
+    honest = DESIGNS.get("stripes").equal_peak
+    monkeypatch.setattr(DESIGNS.get("stripes"), "equal_peak", classmethod(wrong))
+    with pytest.raises(InputError) as error:
+        compare_designs(random_workload(21, layers=5), ["stripes"])
+    assert error.value.found == "peak 4,096, said to be 1,000"
+
+
+def test_unequal_on_the_command_line(unlike, capsys):
+    unlike(tiles=8)
+    words = ["design", "compare", "alexnet", "--designs", "dpred_stripes"]
+    assert main(words) == 2
+    assert "--unequal" in capsys.readouterr().err
+    assert main([*words, "--unequal"]) == 0
+    assert "UNEQUAL: dpred_stripes, equal peak: peak 2,048 against 4,096" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("name", DESIGNS.names())
+def test_points_are_on_equal_terms(name, bits):
+    """With freedom for the tiles too: one point with `auto` beside each that has more than one tile."""
+    points = DESIGNS.get(name).equal_peak(bits)
+    for point in points:
+        assert terms(name, DESIGNS.get(name), point, bits).unequal == {}
+    free = [point for point in points if point.label.endswith("auto")]
+    assert len(free) == sum(point.baseline.tiles > 1 for point in points) / 2
+    assert all(point.baseline.tile_split == "auto" for point in free)
 
 
 def test_json_and_csv(capsys):
@@ -158,7 +313,7 @@ def test_json_and_csv(capsys):
     assert main([*words, "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {row["design"] for row in rows} == {"stripes", "dpred_stripes"}
-    assert sum(row["scope"] == "layer" for row in rows) == 2 * 8
+    assert sum(row["scope"] == "layer" for row in rows) == 4 * 8
 
 
 @pytest.mark.parametrize(

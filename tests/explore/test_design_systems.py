@@ -54,7 +54,7 @@ def test_bit_fusion_and_its_baselines(bits):
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("name", ["scnn", "scnn_dpred"])
 def test_the_dense_baseline_of_scnn(name, bits):
-    (found,) = DESIGNS.get(name).equal_peak(bits)
+    found = point(name, "1024 MACs", bits)
     system = load_topology("dadiannao_1024_8b_ddr4" if bits == 8 else "dadiannao_1024_ddr4")
     assert tile_design(system) == found.baseline
 
