@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -20,6 +20,7 @@ from dpred_sim.designs.base import Block, Depthwise, Design, Range, Schedule, Ti
 from dpred_sim.designs.space_to_depth import SpaceToDepth, rearranged
 from dpred_sim.designs.tile_cycles import TileCycles
 from dpred_sim.errors import InputError
+from dpred_sim.values.tensor import TensorSource
 from dpred_sim.workload.layer import Layer
 
 R = TypeVar("R")
@@ -200,6 +201,12 @@ class Nest:
     def multiplier(self) -> int:
         """Filters a channel (depthwise)."""
         return self.layer.filters // self.layer.channels
+
+    def with_weights(self, weights: TensorSource) -> Nest:
+        """The same loops with other values of the weights."""
+        other = copy(self)
+        other.layer = replace(self.layer, weights=weights)
+        return other
 
     def by_lane(self) -> Nest:
         """The same loops with every lane of a chunk as a chunk of its own."""
@@ -421,6 +428,18 @@ def split_blocks(layer: Layer, operand: str, design: Design) -> int:
             allowed=f">= {blocks}",
         )
     return blocks
+
+
+def require_whole(nest: Nest, why: str) -> None:
+    """Raises InputError where values of a layer are wider than the units."""
+    for operand, tensor in (("activations", nest.layer.activations), ("weights", nest.layer.weights)):
+        if tensor is not None and tensor.precision > nest.pe_width:
+            raise InputError(
+                why,
+                field=f"layer {nest.layer.name!r}: pe_width",
+                found=nest.pe_width,
+                allowed=f">= {tensor.precision}, the precision of the {operand}",
+            )
 
 
 def require_products(layer: Layer) -> None:

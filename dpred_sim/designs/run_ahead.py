@@ -69,6 +69,8 @@ def run_ahead(costs: Integers, registers: int) -> NDArray[np.int64]:
     busy[g] = max(busy[g], finish[n - 1 - r]) + costs[n, g]; finish[n] = max over g of busy[g].
     """
     steps, groups = costs.shape
+    if not steps:
+        return np.zeros(0, dtype=np.int64)
     count = max(1, min(STRETCHES, steps // STRETCH))
     length = -(-steps // count)
     count = -(-steps // length)

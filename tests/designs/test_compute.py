@@ -53,6 +53,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "bit_fusion": {"pe_width": st.sampled_from([2, 4, 8, 16])},
 }
+OPTIONS["tactical"] = {
+    "back": st.sampled_from(["parallel", "serial"]),
+    "group_columns": SMALL,
+    "run_ahead": st.integers(0, 2),
+    "gate_zeros": FLAG,
+}
 OPTIONS["dpred_loom"] = OPTIONS["loom"]
 OPTIONS["scnn_dpred"] = OPTIONS["scnn"] | {"serial_bits": st.integers(1, 3)}
 
@@ -60,7 +66,7 @@ OPTIONS["scnn_dpred"] = OPTIONS["scnn"] | {"serial_bits": st.integers(1, 3)}
 @st.composite
 def made(draw: Any, name: str) -> Any:
     parameters: dict[str, Any] = {} if name.startswith("scnn") else draw(nest_parameters())
-    if name == "cnvlutin":
+    if name in ("cnvlutin", "tactical"):
         parameters["pe_width"] = 16
     if name == "bit_fusion":
         parameters["columns"] = 1
