@@ -53,6 +53,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "bit_fusion": {"pe_width": st.sampled_from([2, 4, 8, 16])},
 }
+OPTIONS["cambricon_x"] = {}
+OPTIONS["subword"] = {}
 OPTIONS["tactical"] = {
     "back": st.sampled_from(["parallel", "serial"]),
     "group_columns": SMALL,
@@ -66,7 +68,7 @@ OPTIONS["scnn_dpred"] = OPTIONS["scnn"] | {"serial_bits": st.integers(1, 3)}
 @st.composite
 def made(draw: Any, name: str) -> Any:
     parameters: dict[str, Any] = {} if name.startswith("scnn") else draw(nest_parameters())
-    if name in ("cnvlutin", "tactical"):
+    if name in ("cnvlutin", "tactical", "cambricon_x", "subword"):
         parameters["pe_width"] = 16
     if name == "bit_fusion":
         parameters["columns"] = 1

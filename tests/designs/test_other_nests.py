@@ -1,5 +1,6 @@
-"""tartan, cnvlutin and bit_fusion against per-value models."""
+"""tartan, cnvlutin, bit_fusion, cambricon_x and subword against per-value models."""
 
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -83,6 +84,62 @@ def test_cnvlutin(parameters: dict[str, Any], layer: Layer, columns: int, rows: 
         return [grown]
 
     check(made.schedule(layer, rows, nest.split), nest, waiting(nest.steps(), cost))
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(nest_parameters(), layers(), st.sampled_from([None, 1]), st.floats(0, 1))
+def test_cambricon_x(parameters: dict[str, Any], layer: Layer, rows: int | None, density: float) -> None:
+    """Weight by weight: the filters of a block, each on a unit of its own, packed in blocks of `lanes`."""
+    assert layer.weights is not None
+    tensor = layer.weights.load()
+    drawn = np.random.default_rng(tensor.values.size).random(tensor.values.shape) < density
+    weights = Tensor(tensor.values * drawn, tensor.bits, tensor.signed, tensor.precision)
+    layer = replace(layer, weights=weights)
+    made = design("cambricon_x", **parameters | {"pe_width": 16})
+    nest = Nest(made, layer, rows)
+    filters = layer.filters // layer.groups
+
+    def cost(step: Step) -> list[int]:
+        if layer.is_depthwise:
+            size = min(made.lanes, nest.rows) * nest.each
+            taken = range(step.region * size, min((step.region + 1) * size, layer.filters))
+        else:
+            size = nest.rows * nest.each
+            taken = range(step.block * size, min((step.block + 1) * size, filters))
+            taken = range(taken.start + step.region * filters, taken.stop + step.region * filters)
+        most = max(sum(int(w) != 0 for w in weights.values[k].ravel().tolist()) for k in taken)
+        return [int(step.inner < ceil(most / made.lanes))]
+
+    check(made.schedule(layer, rows, nest.split), nest, waiting(nest.steps(), cost))
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(layers(("conv", "groups", "linear", "fc")), nest_parameters(), st.sampled_from([4, 8, 16]))
+def test_subword(layer: Layer, parameters: dict[str, Any], pe_width: int) -> None:
+    parameters |= {"pe_width": pe_width, "space_to_depth": False}
+    made = design("subword", **parameters)
+    assert layer.weights is not None
+    widest = max(layer.activations.precision, layer.weights.precision)
+    if widest > pe_width:
+        with pytest.raises(InputError):
+            made.schedule(layer)
+        return
+    times = pe_width // next(bits for bits in (4, 8, 16) if bits >= widest)
+    nest = Nest(design("dadiannao", **parameters | {"lanes": parameters["lanes"] * times}), layer)
+    cycles = made.schedule(layer, split=nest.split).total
+    plain = design("dadiannao", **parameters | {"lanes": parameters["lanes"] * times})
+    assert cycles == plain.schedule(layer, split=nest.split).total
+
+
+def test_published_subword_modes() -> None:
+    """A 16-bit multiplier does one product of 16 bits, two of up to 8, four of up to 4."""
+    totals = {}
+    for precision in (3, 4, 5, 8, 9, 16):
+        x, w = (
+            Tensor(np.ones(shape, int), 16, precision=precision) for shape in ((4, 4, 64), (16, 1, 1, 64))
+        )
+        totals[precision] = design("subword", tiles=1).layer_cycles(Layer.conv2d("c", x, w)).total
+    assert totals == {3: 16, 4: 16, 5: 32, 8: 32, 9: 64, 16: 64}
 
 
 @settings(max_examples=80, deadline=None)

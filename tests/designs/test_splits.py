@@ -32,7 +32,7 @@ NESTS = [name for name in DESIGNS.names() if issubclass(DESIGNS.get(name), NestD
 def parameters_of(draw: Any, name: str) -> dict[str, Any]:
     """Small sizes and options of a design, but for its split."""
     parameters = draw(nest_parameters())
-    if name in ("cnvlutin", "tactical"):
+    if name in ("cnvlutin", "tactical", "cambricon_x", "subword"):
         parameters["pe_width"] = 16
     if name == "bit_fusion":
         parameters["columns"] = 1
